@@ -1,0 +1,1 @@
+"""Deployments: what serves the flows on a machine, and the simulated beamtime."""
