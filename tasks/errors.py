@@ -2,7 +2,7 @@
 
 
 class PipelineError(Exception):
-    """Base of the project's own errors. The message says what was wrong, what was given, what is allowed, what to do."""
+    """Base of the project's own errors; messages say what was wrong, what was given, what is allowed, what to do."""
 
 
 class SourceError(PipelineError, ValueError):

@@ -1,0 +1,329 @@
+"""Ingest: detector files become `counts` and `valid`, verified byte by byte, or are quarantined with a reason.
+
+Frames are stored in natural order, without holes, in shards that one reader fills and one commit covers. A round plans
+its shards as if every file were whole; where one is not, nothing behind it is committed and the next round closes up.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, takewhile
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from tasks.errors import FrameReadError, StoreError
+from tasks.readers import Frame, FrameFile, HeaderFacts, frame_number, header_facts, open_file, valid_pixels
+from tasks.settings.base import digest
+from tasks.settings.ingest import IngestSettings
+from tasks.stage import stage_task
+from tasks.store import (
+    ArrayRef,
+    ArraySpec,
+    FrameRange,
+    FrameRecord,
+    FrameState,
+    ScanRef,
+    ScanStore,
+    ShardFile,
+    ShardRecord,
+    open_store,
+    shard_lineage,
+    store_shard_frames,
+)
+from tasks.store.ledger import FrameLedger
+from tasks.survey import UNREADABLE, Survey
+from tasks.workers import Workers, run_over
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+READ_PAUSES_S = (0.1, 0.2, 0.4)
+"""Waits before a file is asked for again."""
+
+
+def counts_ref(scan: ScanRef) -> ArrayRef:
+    """`counts` (frame, y, x); computed from nothing but the frames."""
+    return ArrayRef(scan, "counts", digest({"stage": "ingest", "version": VERSION}))
+
+
+def valid_ref(scan: ScanRef, settings: IngestSettings) -> ArrayRef:
+    """`valid` (frame, y, x); computed from the frames and the rule of validity."""
+    rule = settings.validity.model_dump(mode="json")
+    return ArrayRef(scan, "valid", digest({"stage": "ingest", "version": VERSION, "validity": rule}))
+
+
+def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> ScanRef:
+    """Make the store, or check that the new frames fit it, and fix what cannot change later.
+
+    Raises `StoreError` where shape, type or settings are not those that the store was made with.
+    """
+    scan = ScanRef(str(path))
+    fixed = {"ingest": settings.model_dump(mode="json", exclude={"batch_frames"})}
+    if survey.shape is not None:
+        fixed |= {"frame_shape": list(survey.shape), "dtype": survey.dtype}
+    if path.exists() and any(path.iterdir()):
+        _refuse_misfit(open_store(scan), fixed)
+    store = ScanStore.create(path)
+    if "frame_shape" in fixed:
+        frame_bytes = int(np.prod(fixed["frame_shape"])) * np.dtype(fixed["dtype"]).itemsize
+        shard_frames = store_shard_frames(frame_bytes)
+        store.describe({**fixed, "shard_frames": shard_frames})
+        shape = tuple(fixed["frame_shape"])
+        counts = ArraySpec("counts", shape, ("y", "x"), fixed["dtype"], 0, settings.compression)
+        valid = ArraySpec("valid", shape, ("y", "x"), "bool", False, "lz4", {"long_name": "True where measured"})
+        for spec in (valid, counts):
+            store.require_array(spec.name, spec, shard_frames)
+        for axis, size in zip(("y", "x"), shape, strict=True):
+            if axis not in store:
+                store.write_whole(axis, np.arange(size), (axis,), {"units": "pixel"})
+    return scan
+
+
+def _refuse_misfit(store: ScanStore, wanted: dict[str, Any]) -> None:
+    held = store.attributes
+    for key, value in wanted.items():
+        if key in held and held[key] != value:
+            raise StoreError(
+                f"{store.path} was made with {key} = {held[key]}, and cannot take {value}; "
+                "give another store, or the settings and frames that it was made with"
+            )
+
+
+def enter_frames(scan: ScanRef, survey: Survey, source: str) -> None:
+    """Enter what the survey found in the ledger; under the writer's lock, because the survey may be older than it."""
+    store = open_store(scan)
+    new = [
+        record
+        for record in survey.new
+        if (known := store.frames.get(*record.key)) is None or known.state is not FrameState.INGESTED
+    ]
+    if new:
+        store.frames.write(new)
+    sources = store.attributes.get("sources", [])
+    if source not in sources:
+        store.describe({"sources": [*sources, source]})
+
+
+@dataclass(frozen=True)
+class IngestedBatch:
+    """What one task run of ingest did."""
+
+    frames: FrameRange
+    """The batch in `counts`, from its first shard's start."""
+    ingested: int
+    quarantined: int
+    remaining: int
+    seconds: float
+    bytes_written: int
+
+
+@stage_task("ingest")
+def ingest_batch(scan: ScanRef, settings: IngestSettings, workers: Workers) -> IngestedBatch:
+    """Take pending frames up to the next multiple of `batch_frames` in `counts`, and publish them."""
+    started = time.monotonic()
+    store = open_store(scan)
+    first, bytes_written = len(store.frames.ingested), 0
+    quarantined = len(store.frames.in_state(FrameState.QUARANTINED))
+    end = (first // settings.batch_frames + 1) * settings.batch_frames
+    while (room := end - len(store.frames.ingested)) and (pending := store.frames.in_state(FrameState.PENDING)):
+        bytes_written += _ingest_round(store, scan, pending[:room], settings, workers)
+    store.publish()
+    stop = len(store.frames.ingested)
+    seconds = time.monotonic() - started
+    logger.info("ingested frames %d to %d: %.0f frames/s", first, stop, (stop - first) / max(seconds, 1e-9))
+    return IngestedBatch(
+        FrameRange(first - first % settings.batch_frames, stop),
+        stop - first,
+        len(store.frames.in_state(FrameState.QUARANTINED)) - quarantined,
+        len(store.frames.in_state(FrameState.PENDING)),
+        seconds,
+        bytes_written,
+    )
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """A shard to fill: `kept` frames that it holds already, then those of `records`."""
+
+    shard: int
+    kept: int
+    records: tuple[FrameRecord, ...]
+
+
+@dataclass(frozen=True)
+class _Filled:
+    records: Sequence[FrameRecord]
+    """Ingested, quarantined or double, in the order given."""
+    counts: ShardFile | None
+    valid: ShardFile | None
+
+
+def _fillings(first: int, records: Sequence[FrameRecord], shard_frames: int) -> Iterator[_Filling]:
+    """Cut frames that follow on row `first` into shards.
+
+    >>> names = [FrameRecord(f"{i}.cbf", 0, FrameState.PENDING, 0, 0) for i in range(6)]
+    >>> [(filling.shard, filling.kept, len(filling.records)) for filling in _fillings(3, names, 4)]
+    [(0, 3, 1), (1, 0, 4), (2, 0, 1)]
+    """
+    taken = 0
+    while taken < len(records):
+        shard, kept = divmod(first + taken, shard_frames)
+        stop = taken + shard_frames - kept
+        yield _Filling(shard, kept, tuple(records[taken:stop]))
+        taken = stop
+
+
+def _ingest_round(
+    store: ScanStore, scan: ScanRef, pending: Sequence[FrameRecord], settings: IngestSettings, workers: Workers
+) -> int:
+    first = len(store.frames.ingested)
+    fillings = list(_fillings(first, pending, store.shard_frames))
+    if fillings[0].kept:
+        older = [store.shards.get(name, fillings[0].shard) for name in ("counts", "valid")]
+        store.shards.void(record for record in older if record is not None)
+    filled: dict[_Filling, _Filled] = {}
+    run_over(_FillShard(scan, settings), fillings, filled.__setitem__, workers)
+    whole = list(takewhile(lambda filling: filled[filling].counts is not None, fillings))
+    rows = [record for filling in whole for record in filled[filling].records]
+    ingested = [replace(record, frame=first + row) for row, record in enumerate(rows)]
+    refused = [
+        record for shard in filled.values() for record in shard.records if record.state is not FrameState.INGESTED
+    ]
+    shards = _shard_records(store, scan, settings, [(filling, filled[filling]) for filling in whole], ingested)
+    # The frames' states are the commit; the shards' hashes must be there before it.
+    store.shards.commit(shards)
+    store.frames.write([*ingested, *refused])
+    return sum(shard.size_bytes for shard in shards)
+
+
+def _shard_records(
+    store: ScanStore,
+    scan: ScanRef,
+    settings: IngestSettings,
+    filled: Sequence[tuple[_Filling, _Filled]],
+    ingested: Sequence[FrameRecord],
+) -> list[ShardRecord]:
+    frames, records = [*store.frames.ingested, *ingested], []
+    for filling, shard in filled:
+        start = filling.shard * store.shard_frames
+        stop = start + filling.kept + len(filling.records)
+        for ref, file in ((counts_ref(scan), shard.counts), (valid_ref(scan, settings), shard.valid)):
+            if file is not None:
+                lineage = shard_lineage(ref, frames[start:stop])
+                records.append(ShardRecord(ref.path, filling.shard, stop, lineage, file.sha256, file.size_bytes))
+    return records
+
+
+@dataclass(frozen=True)
+class _FillShard:
+    """Reads, verifies and writes the frames of one shard; writes nothing if one of them is refused."""
+
+    scan: ScanRef
+    settings: IngestSettings
+
+    def __call__(self, filling: _Filling) -> _Filled:
+        store = open_store(self.scan)
+        shape, dtype = tuple(store.attributes["frame_shape"]), store.attributes["dtype"]
+        size = filling.kept + len(filling.records)
+        counts, valid = np.empty((size, *shape), dtype), np.empty((size, *shape), bool)
+        if filling.kept:
+            start = filling.shard * store.shard_frames
+            counts[: filling.kept] = store.read("counts", start, start + filling.kept)
+            valid[: filling.kept] = store.read("valid", start, start + filling.kept)
+        records: list[FrameRecord] = []
+        for _, group in groupby(filling.records, lambda record: record.file):
+            row = filling.kept + len(records)
+            records += _read_file(list(group), counts[row:], valid[row:], self.settings, store.frames)
+        if any(record.state is not FrameState.INGESTED for record in records):
+            return _Filled(records, None, None)
+        return _Filled(
+            records,
+            store.write_shard("counts", filling.shard, counts),
+            store.write_shard("valid", filling.shard, valid),
+        )
+
+
+def _read_file(
+    records: Sequence[FrameRecord],
+    counts: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    settings: IngestSettings,
+    ledger: FrameLedger,
+) -> list[FrameRecord]:
+    """Read the frames of one file into `counts` and `valid` (frame, y, x); return how it went for each.
+
+    What a network file system does not give out at once is asked for again; what it never gives out is refused.
+    """
+    for pause_s in (*READ_PAUSES_S, None):
+        try:
+            with open_file(Path(records[0].file)) as file:
+                return [
+                    _read_frame(file, record, counts[row], valid[row], settings, ledger)
+                    for row, record in enumerate(records)
+                ]
+        except FrameReadError as error:
+            return [_refused(record, str(error)) for record in records]
+        except OSError as error:
+            if pause_s is None or isinstance(error, FileNotFoundError):
+                return [_refused(record, f"{UNREADABLE}: {error}") for record in records]
+            time.sleep(pause_s)
+    raise AssertionError("the last attempt returns")
+
+
+def _read_frame(
+    file: FrameFile,
+    record: FrameRecord,
+    counts: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    settings: IngestSettings,
+    ledger: FrameLedger,
+) -> FrameRecord:
+    try:
+        frame = file.read(record.index)
+        if (frame.counts.shape, frame.counts.dtype) != (counts.shape, counts.dtype):
+            raise FrameReadError(
+                f"{record.file}: is {frame.counts.shape} {frame.counts.dtype} now, "
+                f"and was {counts.shape} {counts.dtype} when the scan was surveyed"
+            )
+    except FrameReadError as error:
+        return _refused(record, str(error))
+    for earlier in ledger.with_content(file.sha256, record.index):
+        if Path(earlier.file).name == Path(record.file).name and not Path(earlier.file).exists():
+            return replace(record, state=FrameState.DOUBLE, reason=f"frame {earlier.frame}, moved from {earlier.file}")
+    facts = header_facts(frame.header)
+    counts[...] = frame.counts
+    valid[...] = valid_pixels(frame.counts, facts, settings.validity)
+    return replace(
+        record,
+        state=FrameState.INGESTED,
+        sha256=file.sha256,
+        crc32c=checksum(counts),
+        invalid_pixels=int(valid.size - np.count_nonzero(valid)),
+        header=_header_of(frame, file, facts, record),
+        size_bytes=file.peek.size_bytes,
+        mtime_ns=file.peek.mtime_ns,
+    )
+
+
+def checksum(counts: npt.NDArray[Any]) -> int:
+    """CRC-32C of a frame's pixels in their own type and byte order, row by row."""
+    return int(google_crc32c.value(np.ascontiguousarray(counts).ravel()))
+
+
+def _header_of(frame: Frame, file: FrameFile, facts: HeaderFacts, record: FrameRecord) -> dict[str, Any]:
+    number = frame_number(Path(record.file)) if file.peek.n_frames == 1 else record.index
+    known = {key: value for key, value in asdict(facts).items() if value is not None}
+    return {
+        "n_frames_in_file": file.peek.n_frames,
+        "facts": {**known, "frame_number": -1 if number is None else number},
+        "header": dict(frame.header),
+    }
+
+
+def _refused(record: FrameRecord, reason: str) -> FrameRecord:
+    return replace(record, state=FrameState.QUARANTINED, reason=reason)

@@ -1,0 +1,26 @@
+"""Settings of the ingest stage."""
+
+from pydantic import Field
+
+from tasks.readers import ValidityRule
+from tasks.settings.base import Settings
+from tasks.store import Compression
+
+
+class IngestSettings(Settings):
+    """How detector files become `counts` and `valid`. Fixed for the life of a store."""
+
+    validity: ValidityRule = Field(
+        default=ValidityRule(), description="Which recorded values say that a pixel did not measure."
+    )
+    compression: Compression = Field(
+        default="zstd",
+        description="Lossless compression of counts: 'zstd' (smallest) or 'lz4' (about twice the size, faster).",
+    )
+    batch_frames: int = Field(
+        default=256,
+        ge=16,
+        le=4096,
+        multiple_of=16,
+        description="Frames per task run: the unit of retry and of progress shown.",
+    )

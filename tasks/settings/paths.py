@@ -1,0 +1,41 @@
+"""Confine what a flow may read and write to the roots that the site allows."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import SettingsError, SourceError
+
+
+class SiteSettings(BaseSettings):
+    """What the person who runs the worker decides, by environment variables; not a flow parameter on purpose."""
+
+    model_config = SettingsConfigDict(env_prefix="DLSIA_FLOWS_", frozen=True, extra="ignore")
+
+    source_roots: str = Field(default="", description="Folders that flows may read, separated by ':'; empty: any.")
+    store_roots: str = Field(default="", description="Folders that flows may write to, separated by ':'; empty: any.")
+
+
+def confine(path: str | Path, kind: Literal["source", "store"]) -> Path:
+    """Return the absolute path with symbolic links resolved, if it lies under an allowed root.
+
+    Raises `SourceError` or `SettingsError` for a path outside the roots in `DLSIA_FLOWS_SOURCE_ROOTS` or
+    `DLSIA_FLOWS_STORE_ROOTS`; with no roots configured every path is allowed.
+
+    >>> confine("/tmp/../tmp/scan", "source").name
+    'scan'
+    """
+    site = SiteSettings()
+    roots = [Path(root).resolve() for root in getattr(site, f"{kind}_roots").split(os.pathsep) if root]
+    resolved = Path(path).expanduser().resolve()
+    if not roots or any(resolved.is_relative_to(root) for root in roots):
+        return resolved
+    error = SourceError if kind == "source" else SettingsError
+    raise error(
+        f"{kind} {str(path)!r} resolves to {resolved}, which is outside the allowed roots "
+        f"{', '.join(map(str, roots))}; move it there, or have DLSIA_FLOWS_{kind.upper()}_ROOTS changed "
+        "in the environment of the worker"
+    )

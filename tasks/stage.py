@@ -1,0 +1,171 @@
+"""What all stages share: places for results, commits per shard, and retries for what time can heal."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from tasks.errors import PipelineError
+from tasks.settings.base import digest
+from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanRef, ScanStore, ShardFile, open_store, shard_lineage
+from tasks.store.scan_store import VARIANTS
+from tasks.workers import Workers, run_over
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Values = npt.NDArray[Any]
+
+
+def heals_with_time(_task: object, _run: TaskRun, state: State[Any]) -> bool:
+    """True for failures of disk, network or memory; False for bad input and programming errors."""
+    try:
+        state.result()
+    except PipelineError:
+        return False
+    except (OSError, MemoryError):
+        return True
+    except Exception as error:
+        return type(error).__name__ in {"OutOfMemoryError", "KilledWorker", "CommClosedError"}
+    return False
+
+
+def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a stage's function a Prefect task: retried where that helps, never cached: the store knows what is done."""
+    return task(
+        name=name,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(backoff_factor=2),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=heals_with_time,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What one task run of a stage did."""
+
+    stage: str
+    frames: FrameRange
+    computed_frames: int
+    seconds: float
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Where a run writes results that differ in their settings from what the store already holds."""
+
+    scan: ScanRef
+    settings: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """Name of the group beside the first results."""
+        return f"{VARIANTS}{digest(self.settings)[:8]}"
+
+
+def place(
+    plan: RunPlan, specs: Sequence[ArraySpec], stage: dict[str, Any], inputs: Sequence[ArrayRef]
+) -> list[ArrayRef]:
+    """Find or make the arrays of a stage: at the top of the store for the first settings, beside them for others.
+
+    `stage` holds name, version and settings. Arrays that were made with the same stage and inputs are found again.
+    """
+    store = open_store(plan.scan)
+    origin = {**stage, "inputs": [array.lineage for array in inputs]}
+    lineage = digest(origin)
+    group = _group_of(store, specs[0].name, lineage, plan)
+    shard_frames = min(spec.shard_frames(store.shard_frames) for spec in specs)
+    if group:
+        store.describe_group(group.rstrip("/"), {"settings": plan.settings})
+    for spec in specs:
+        described = ArraySpec(**{**vars(spec), "attributes": {**spec.attributes, "origin": origin, "lineage": lineage}})
+        store.require_array(group + spec.name, described, shard_frames)
+    return [ArrayRef(plan.scan, group + spec.name, lineage) for spec in specs]
+
+
+def _group_of(store: ScanStore, name: str, lineage: str, plan: RunPlan) -> str:
+    same_name = {path: array for path, array in store.frame_arrays().items() if path.split("/")[-1] == name}
+    for path, array in same_name.items():
+        if array.attrs.get("lineage") == lineage:
+            return path.removesuffix(name)
+    return f"{plan.variant}/" if name in same_name else ""
+
+
+def run_shards(
+    outputs: Sequence[ArrayRef],
+    frames: FrameRange,
+    compute: Callable[[ScanStore, int, int], Sequence[Values]],
+    workers: Workers,
+) -> StageRun:
+    """Compute and commit each shard of the outputs that is not committed yet; `compute(store, start, stop)`.
+
+    A shard is what one call computes, one writer owns and one commit covers, so that a run that is killed at any
+    moment and started again ends with the same bytes as an undisturbed one.
+    """
+    started = time.monotonic()
+    scan, paths = outputs[0].scan, [output.path for output in outputs]
+    store = open_store(scan)
+    shards = list(frames.shards(store.array(paths[0]).shards[0]))  # type: ignore[index]
+    lineages = {shard: shard_lineage(outputs[0], store.frames.ingested[start:stop]) for shard, start, stop in shards}
+    missing = [
+        (shard, start, stop)
+        for shard, start, stop in shards
+        if not all(store.is_committed(path, shard, stop, lineages[shard]) for path in paths)
+    ]
+    _void_rewrites(store, paths, missing)
+    written = []
+
+    def commit(item: tuple[int, int, int], files: list[ShardFile]) -> None:
+        for path, file in zip(paths, files, strict=True):
+            store.commit(path, item[0], item[2], lineages[item[0]], file)
+            written.append(file.size_bytes)
+
+    run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
+    computed = sum(stop - start for _, start, stop in missing)
+    name = paths[0].split("/")[-1]
+    return StageRun(name, frames, computed, time.monotonic() - started, sum(written))
+
+
+def _void_rewrites(store: ScanStore, paths: Sequence[str], missing: Sequence[tuple[int, int, int]]) -> None:
+    records = [store.shards.get(path, shard) for path in paths for shard, _, _ in missing]
+    rewritten = [record for record in records if record is not None and record.sha256]
+    if rewritten:
+        store.shards.void(rewritten)
+
+
+@dataclass(frozen=True)
+class _ComputeShard:
+    """Computes one shard and writes it; may run on another machine, so it opens the store by itself."""
+
+    scan: ScanRef
+    paths: Sequence[str]
+    compute: Callable[[ScanStore, int, int], Sequence[Values]]
+
+    def __call__(self, item: tuple[int, int, int]) -> list[ShardFile]:
+        shard, start, stop = item
+        store = open_store(self.scan)
+        arrays = self.compute(store, start, stop)
+        return [
+            store.write_shard(path, shard, np.ascontiguousarray(values))
+            for path, values in zip(self.paths, arrays, strict=True)
+        ]
+
+
+def total(runs: Sequence[StageRun]) -> Mapping[str, float]:
+    """Sum up the task runs of a stage."""
+    return {
+        "frames": sum(len(run.frames) for run in runs),
+        "computed_frames": sum(run.computed_frames for run in runs),
+        "seconds": sum(run.seconds for run in runs),
+        "bytes_written": sum(run.bytes_written for run in runs),
+    }

@@ -1,0 +1,261 @@
+"""A scan store: one Zarr v3 group that holds a scan's arrays and its ledger. The only module that calls zarr.
+
+What a reader sees is always complete: shards are written behind the published end of an array, committed in the ledger,
+and only then does `publish` move the end of every array that has a frame axis.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.core.array import AsyncArray
+
+from tasks.errors import StoreError
+from tasks.store.coordinates import frame_coordinates
+from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
+from tasks.store.layout import CODECS, FORMAT, ArraySpec
+from tasks.store.lock import writer_lock
+
+Array = zarr.Array[Any]
+VARIANTS = "settings-"
+"""Prefix of the groups that hold results of other settings than the first ones."""
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """Where a shard was written and what its bytes hash to."""
+
+    sha256: str
+    size_bytes: int
+
+
+class ScanStore:
+    """One scan on disk; several may be open on the same path, one of them (`writing`) by its lock allowed to write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._group = _open_group(path)
+        self._scan_id = self._group.attrs["scan_id"]
+        self.frames = FrameLedger(path / "ledger" / "frames.jsonl")
+        self.shards = ShardLedger(path / "ledger" / "shards.jsonl")
+
+    @classmethod
+    def create(cls, path: Path) -> "ScanStore":
+        """Open the store; make an empty one if there is nothing at the path."""
+        if not path.exists() or not any(path.iterdir()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            zarr.create_group(path, zarr_format=3, attributes={**FORMAT, "scan_id": str(uuid.uuid4())})
+        group = _open_group(path)
+        # Groups, so that the folders of ledger and models are known members of the hierarchy.
+        for name in ("ledger", "models"):
+            group.require_group(name)
+        return cls(path)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the scan's writer lock, and first finish what a killed run left between commit and publication."""
+        with writer_lock(self.path / "ledger" / "lock"):
+            self.frames.refresh()
+            self.shards.refresh()
+            if "counts" in self and self.n_frames != len(self.frames.ingested):
+                self.publish()
+            yield
+
+    # What is there
+
+    def __contains__(self, array: str) -> bool:
+        return array in self._group
+
+    def is_same_scan(self) -> bool:
+        """False once the path holds another scan, or none."""
+        return (self.path / "zarr.json").exists() and self.attributes.get("scan_id") == self._scan_id
+
+    @property
+    def n_frames(self) -> int:
+        """Published frames: the length of `counts` (frame, y, x)."""
+        return int(self.array("counts").shape[0]) if "counts" in self else 0
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return cast(dict[str, Any], _open_group(self.path).attrs.asdict())
+
+    @property
+    def shard_frames(self) -> int:
+        return int(self.attributes["shard_frames"])
+
+    def array(self, name: str) -> Array:
+        """A stored array, with its newest shape. Raises `StoreError` if there is none of that name."""
+        try:
+            found = self._group[name]
+        except KeyError as error:
+            raise StoreError(
+                f"{self.path} has no array {name!r}, only {sorted(self.frame_arrays())}; "
+                "run the stage that writes it, or process_scan for the whole chain"
+            ) from error
+        if not isinstance(found, zarr.Array):
+            raise StoreError(f"{self.path}/{name} is a group, not an array")
+        return found
+
+    def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Frames start to stop of an array, (frame, …)."""
+        return np.asarray(self.array(name)[start:stop])
+
+    def frame_arrays(self) -> dict[str, Array]:
+        """Every array with a frame axis, here and in the groups of other settings, by its path in the store."""
+        groups = {"": self._group}
+        # By name, because listing deeper would look for Zarr metadata among the files of the ledger and the models.
+        for folder in sorted(self.path.glob(f"{VARIANTS}*")):
+            groups[f"{folder.name}/"] = self._group.require_group(folder.name)
+        return {
+            prefix + name: array
+            for prefix, group in groups.items()
+            for name, array in group.arrays()
+            if (array.metadata.dimension_names or ("",))[0] == "frame"  # type: ignore[union-attr]
+        }
+
+    # Making arrays
+
+    def describe(self, attributes: dict[str, Any]) -> None:
+        """Attach attributes to the scan."""
+        self._group.attrs.update(attributes)
+
+    def describe_group(self, name: str, attributes: dict[str, Any]) -> None:
+        """Attach attributes to a group of other settings; make it if need be."""
+        self._group.require_group(name).attrs.update(attributes)
+
+    def require_array(self, path: str, spec: ArraySpec, shard_frames: int) -> None:
+        """Make an array, as long as the published scan, unless it is there; its shape is fixed here, once."""
+        if path in self:
+            return
+        if "/" in path:
+            self._group.require_group(path.split("/")[0])
+        self._group.create_array(
+            path,
+            shape=(self.n_frames, *spec.shape),
+            chunks=(1, *spec.shape),
+            shards=(shard_frames, *spec.shape),
+            dtype=spec.dtype,
+            fill_value=spec.fill_value,
+            dimension_names=("frame", *spec.axes),
+            compressors=CODECS[spec.compression],
+            attributes=spec.attributes,
+        )
+
+    def write_whole(
+        self, path: str, values: npt.NDArray[Any], axes: tuple[str, ...], attributes: dict[str, Any]
+    ) -> None:
+        """Write a small array in one piece: axis coordinates, and results that need all frames at once."""
+        array = self._group.create_array(
+            path,
+            shape=values.shape,
+            chunks=tuple(max(1, size) for size in values.shape),
+            dtype=values.dtype,
+            dimension_names=axes,
+            attributes=attributes,
+            overwrite=True,
+        )
+        array[...] = values
+
+    # Writing shards
+
+    def write_shard(self, path: str, shard: int, values: npt.NDArray[Any]) -> ShardFile:
+        """Write one whole shard (frame, …) and sync it to disk; frames missing at its end are filled.
+
+        May lie behind the published end: nobody sees it before `publish`. Raises `StoreError` for values that do not
+        fit the array or would share the shard with another writer.
+        """
+        array = self.array(path)
+        frames = array.shards[0] if array.shards else 1
+        if values.shape[1:] != array.shape[1:] or values.dtype != array.dtype or not 0 < len(values) <= frames:
+            raise StoreError(
+                f"{self.path}/{path} takes shards of up to {frames} frames of {array.shape[1:]} {array.dtype}, "
+                f"not {values.shape} {values.dtype}"
+            )
+        if len(values) < frames:
+            rest = np.full((frames - len(values), *values.shape[1:]), array.fill_value, values.dtype)
+            values = np.concatenate([values, rest])
+        start = shard * frames
+        _reaching(array, start + frames)[start : start + frames] = values
+        return self.shard_file(path, shard)
+
+    def shard_path(self, path: str, shard: int) -> Path:
+        """The file that holds a shard."""
+        array = self.array(path)
+        key = array.metadata.encode_chunk_key((shard, *(0,) * (array.ndim - 1)))
+        return self.path / path / key
+
+    def shard_file(self, path: str, shard: int) -> ShardFile:
+        """Hash a shard's file after syncing it to disk; a shard of nothing but fill values has no file."""
+        file = self.shard_path(path, shard)
+        if not file.exists():
+            return ShardFile(hashlib.sha256(b"").hexdigest(), 0)
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+            return ShardFile(hashlib.file_digest(handle, "sha256").hexdigest(), file.stat().st_size)
+
+    def is_committed(self, path: str, shard: int, stop: int, lineage: str) -> bool:
+        """True if the ledger says that the shard was computed from just this lineage, and its file is there."""
+        record = self.shards.get(path, shard)
+        if record is None or not record.sha256 or (record.stop, record.lineage) != (stop, lineage):
+            return False
+        file = self.shard_path(path, shard)
+        return (file.stat().st_size if file.exists() else 0) == record.size_bytes
+
+    def commit(self, path: str, shard: int, stop: int, lineage: str, file: ShardFile) -> None:
+        """Record a finished shard."""
+        self.shards.commit([ShardRecord(path, shard, stop, lineage, file.sha256, file.size_bytes)])
+
+    # Publication
+
+    def publish(self) -> None:
+        """Move the end of every frame array to the last ingested frame; `counts` comes last and stands for the rest."""
+        start, stop = self.n_frames, len(self.frames.ingested)
+        for name, (values, attributes) in frame_coordinates(self.frames.ingested, start).items():
+            self._extend(name, values, attributes, start)
+        arrays = self.frame_arrays()
+        for path in sorted(arrays, key=lambda path: path == "counts"):
+            if arrays[path].shape[0] != stop:
+                arrays[path].resize((stop, *arrays[path].shape[1:]))
+        self.describe({"coordinates": " ".join(frame_coordinates([], 0))})
+
+    def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
+        if name not in self:
+            self._group.create_array(
+                name,
+                shape=(0,),
+                chunks=(1024,),
+                dtype="string" if values.dtype.kind == "T" else values.dtype,
+                dimension_names=("frame",),
+                attributes=attributes,
+            )
+        array = self.array(name)
+        stop = start + len(values)
+        if stop > start:
+            _reaching(array, stop)[start:stop] = values
+        array.resize((stop,))
+
+
+def _open_group(path: Path) -> zarr.Group:
+    try:
+        group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+    except FileNotFoundError as error:
+        raise StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan") from error
+    found = {key: group.attrs.get(key) for key in FORMAT}
+    if found != FORMAT:
+        raise StoreError(f"{path} is {found}, not {FORMAT}; give a scan store, or a path where nothing is yet")
+    return group
+
+
+def _reaching(array: Array, n_frames: int) -> Array:
+    """The same array, seen as n_frames long, without telling anybody."""
+    inner = array.async_array
+    metadata = replace(inner.metadata, shape=(n_frames, *array.shape[1:]))
+    return zarr.Array(AsyncArray(metadata=metadata, store_path=inner.store_path))

@@ -1,0 +1,152 @@
+"""Look at a source before any work: which frames are new, known, incomplete or double, and whether they fit together."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.errors import FrameReadError, SourceError
+from tasks.readers import FilePeek, find_doubles, find_files, open_file, peek_file
+from tasks.settings import confine
+from tasks.store import FrameRecord, FrameState
+from tasks.store.ledger import FrameLedger
+
+logger = logging.getLogger(__name__)
+
+UNREADABLE = "could not be read"
+"""Begins the reason of frames that the file system did not give out: the next run tries them again."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds, beside what the ledger knows."""
+
+    new: Sequence[FrameRecord]
+    """Pending, quarantined and double frames that the ledger does not know in this state, in natural order."""
+    shape: tuple[int, int] | None
+    """(y, x) of the new frames; None if there are none."""
+    dtype: str | None
+    n_files: int
+    detectors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+def survey_source(source: str, ledger: FrameLedger | None) -> Survey:
+    """List the frames of a folder, file or glob, reading headers only, and only of files that are new or changed.
+
+    Raises `SourceError` for an empty source, one outside the allowed roots, or frames of several shapes or types.
+    """
+    files = [_named_in_full(file) for file in find_files(source)]
+    for file in files:
+        confine(file, "source")
+    doubles = find_doubles(files)
+    unknown = [file for file in files if file not in doubles and not _is_known(file, ledger)]
+    with ThreadPoolExecutor(8) as pool:
+        peeks = list(pool.map(_peek, unknown))
+    readable = [peek for peek in peeks if isinstance(peek, FilePeek)]
+    _refuse_mixture(source, readable)
+    records = [_double(file, kept) for file, kept in doubles.items() if not _is_known(file, ledger)]
+    warnings: list[str] = []
+    for file, peek in zip(unknown, peeks, strict=True):
+        records += _records_of(file, peek, ledger, warnings)
+    return Survey(
+        records,
+        readable[0].shape if readable else None,
+        readable[0].dtype if readable else None,
+        len(files),
+        tuple(sorted({peek.detector for peek in readable if peek.detector})),
+        tuple(warnings),
+    )
+
+
+def _named_in_full(file: Path) -> Path:
+    # Links to folders are followed, so that one folder has one name; a link to a file stays a frame of its own.
+    return file.parent.resolve() / file.name
+
+
+def _is_known(file: Path, ledger: FrameLedger | None) -> bool:
+    records = ledger.of_file(str(file)) if ledger else []
+    if not records:
+        return False
+    stat = file.stat()
+    return all(
+        (record.size_bytes, record.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+        and not record.reason.startswith(UNREADABLE)
+        for record in records
+    )
+
+
+def _peek(file: Path) -> FilePeek | FrameReadError:
+    try:
+        return peek_file(file)
+    except FrameReadError as error:
+        return error
+
+
+def _double(file: Path, kept: Path) -> FrameRecord:
+    stat = file.stat()
+    reason = f"the same frame as {kept.name} beside it, compressed"
+    return FrameRecord(str(file), 0, FrameState.DOUBLE, stat.st_size, stat.st_mtime_ns, reason=reason)
+
+
+def _records_of(
+    file: Path, peek: FilePeek | FrameReadError, ledger: FrameLedger | None, warnings: list[str]
+) -> Iterable[FrameRecord]:
+    known = {record.index: record for record in (ledger.of_file(str(file)) if ledger else [])}
+    if isinstance(peek, FrameReadError):
+        stat = file.stat()
+        if not known or known[0].state is not FrameState.INGESTED:
+            yield FrameRecord(str(file), 0, FrameState.QUARANTINED, stat.st_size, stat.st_mtime_ns, reason=str(peek))
+        else:
+            warnings.append(f"{file.name} was ingested whole, and is damaged now: {peek}")
+        return
+    if _was_altered(file, known, peek.n_frames):
+        warnings.append(
+            f"{file.name} has changed since it was ingested; the store keeps what it held then. "
+            "To take the new content, ingest it into another store"
+        )
+    for index in range(peek.n_frames):
+        if index not in known or known[index].state is not FrameState.INGESTED:
+            yield FrameRecord(str(file), index, FrameState.PENDING, peek.size_bytes, peek.mtime_ns)
+
+
+def _was_altered(file: Path, known: dict[int, FrameRecord], n_frames: int) -> bool:
+    ingested = [record for record in known.values() if record.state is FrameState.INGESTED]
+    if not ingested or n_frames > len(known):
+        return False
+    with open_file(file) as opened:
+        return bool(opened.sha256 != ingested[0].sha256)
+
+
+def _refuse_mixture(source: str, peeks: Sequence[FilePeek]) -> None:
+    groups: dict[tuple[tuple[int, int], str], list[FilePeek]] = defaultdict(list)
+    for peek in peeks:
+        groups[peek.shape, peek.dtype].append(peek)
+    if len(groups) < 2:
+        return
+    lines = [
+        f"  {shape[0]} x {shape[1]} {dtype}: {len(members)} files, for example {members[0].path.name}; "
+        f"try source={_glob_for([peek.path for peek in members])!r}"
+        for (shape, dtype), members in sorted(groups.items())
+    ]
+    raise SourceError(
+        f"{source!r} holds frames of several shapes or types; a scan has one. Give a source that selects one group:\n"
+        + "\n".join(lines)
+    )
+
+
+def _glob_for(files: Sequence[Path]) -> str:
+    """A pattern that matches the files: their folder, common beginning and suffix.
+
+    >>> _glob_for([Path("/d/a_1.cbf"), Path("/d/a_12.cbf")])
+    '/d/a_1*.cbf'
+    """
+    if len(files) == 1:
+        return str(files[0])
+    first, last = min(file.name for file in files), max(file.name for file in files)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    suffixes = {"".join(file.suffixes[-2:]) for file in files}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ""
+    return str(files[0].parent / f"{first[:common].removesuffix(suffix)}*{suffix}")
