@@ -135,11 +135,11 @@ class ScanFolder:
     def complete(self, now: float) -> CompleteScan | None:
         """Return the scan if it is complete: every file readable, nothing changed for a quiet time.
 
-        The quiet time is `quiet_s`, or twice the longest wait between two files, at most `give_up_s`.
+        The quiet time is `quiet_s`, or one and a half times the longest wait between two files, at most `give_up_s`.
         Files that stay unreadable hold it up for `give_up_s` and are then left to ingest, which quarantines them.
         """
         unreadable = len(self.listing) - len(self.readable)
-        quiet_s = max(self.quiet_s, min(2 * self.pace_s, self.give_up_s))
+        quiet_s = max(self.quiet_s, min(1.5 * self.pace_s, self.give_up_s))
         if self.changed_at is None or now - self.changed_at < (self.give_up_s if unreadable else quiet_s):
             return None
         return CompleteScan(

@@ -1,0 +1,113 @@
+"""The worker that carries out deployment runs on this machine, as a child of the launcher."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import temporary_settings
+from prefect.states import Cancelling, Crashed
+
+from deployments.registration import WORK_POOL
+from flows.server_home import ServerError, client_environment
+
+CANCEL_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+STOPPED = "The launcher was stopped. Run it again: finished shards are kept."
+
+
+@contextmanager
+def running_worker(home: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a worker while the context is open; runs that are not over at its end are cancelled.
+
+    Raises `ServerError` if another launcher has its worker on this server.
+    """
+    with _only_launcher(home), temporary_settings({"api.url": url}):
+        _mark_crashed("The launcher before was killed. Run it again: finished shards are kept.")
+        worker = _start(home, url)
+        try:
+            yield worker
+        finally:
+            _cancel_runs()
+            _stop(worker)
+            _mark_crashed(STOPPED)
+
+
+@contextmanager
+def _only_launcher(home: Path) -> Iterator[None]:
+    with (home / "launcher.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ServerError(
+                f"another `make serve` or `make run` is at work (pid {file.read()}, home {home}); start runs there "
+                f"with `prefect deployment run`, or stop it first"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _start(home: Path, url: str) -> "subprocess.Popen[bytes]":
+    start = ["worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", f"launcher-{os.getpid()}"]
+    # A session of its own: Ctrl-C reaches the launcher alone, which then stops runs and worker in this order.
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.lifeline", "prefect", *start],
+        stdin=subprocess.PIPE,
+        env=client_environment(home, url),
+        start_new_session=True,
+    )
+
+
+def _stop(worker: "subprocess.Popen[bytes]") -> None:
+    if worker.poll() is None:
+        worker.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(STOP_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)  # the worker, if it did not listen, and flow runs it left behind
+    worker.wait()
+
+
+def _active_runs() -> list[FlowRun]:
+    """Return runs of our pool that a process has in hand; late and scheduled ones wait for the next worker."""
+    active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active))),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[WORK_POOL])),
+        )
+
+
+def _cancel_runs() -> None:
+    runs = _active_runs()
+    with get_client(sync_client=True) as client:
+        for run in runs:
+            client.set_flow_run_state(run.id, Cancelling(message=STOPPED))
+    deadline = time.monotonic() + CANCEL_TIMEOUT_S
+    while runs and time.monotonic() < deadline:
+        time.sleep(0.5)
+        runs = _active_runs()
+
+
+def _mark_crashed(message: str) -> None:
+    """Give a final state to runs that no process has in hand any more."""
+    with get_client(sync_client=True) as client:
+        for run in _active_runs():
+            client.set_flow_run_state(run.id, Crashed(message=message), force=True)

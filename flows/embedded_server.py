@@ -1,0 +1,186 @@
+"""A Prefect server for whoever needs one: `make serve`, `make run`, and a flow that is called from plain Python.
+
+The first user starts it as a detached process, later ones join it, and it stops some seconds after the last one left;
+Prefect's own ephemeral server would stop at once and lose most records of task runs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from prefect import Flow
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import get_current_settings, temporary_settings
+
+from flows.server_api import Api
+from flows.server_home import (
+    ServerError,
+    home_folder,
+    is_announced,
+    is_locked,
+    locked,
+    registered_user,
+    server_address,
+    wanted_port,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_GRACE_S = 20.0
+
+
+@contextmanager
+def running_server(grace_s: float = DEFAULT_GRACE_S) -> Iterator[str]:
+    """Yield the API address of a Prefect server that stays as long as this context is open.
+
+    The server that the caller's Prefect settings name, if they name one; else the project's own, which is started
+    if nobody else has. Raises `ServerError` if the named server does not answer or the own one cannot start.
+    """
+    with _used_server(grace_s) as server:
+        yield server.url
+
+
+class _Server(NamedTuple):
+    url: str
+    note: Callable[[str], None] | None
+    """Notes a flow run that ends with this process; None for a server that is not ours."""
+
+
+@contextmanager
+def _used_server(grace_s: float) -> Iterator[_Server]:
+    home = home_folder()
+    named = get_current_settings().api.url
+    if named and named != server_address(home) and not _is_left_over(named):
+        _refuse_unless_usable(named)
+        yield _Server(named, None)
+        return
+    with ExitStack() as stack:
+        with locked(home / "start.lock"):
+            url = _address_when_ready(home) or _start(home, grace_s)
+            note = stack.enter_context(registered_user(home))
+        _refuse_unless_usable(url)
+        yield _Server(url, note)
+
+
+def _is_left_over(url: str) -> bool:
+    """Tell whether the address comes from a `prefect.toml` of ours whose server is gone, and from nowhere else."""
+    return "PREFECT_API_URL" not in os.environ and is_announced(url)
+
+
+def _refuse_unless_usable(url: str) -> None:
+    try:
+        Api(url).call("/admin/version")
+    except OSError as error:
+        if getattr(error, "code", None) in (401, 403):
+            raise ServerError(
+                f"the Prefect server at {url} wants an auth string; set PREFECT_API_AUTH_STRING"
+            ) from error
+        raise ServerError(
+            f"the Prefect server at {url} does not answer ({error}); the address comes from PREFECT_API_URL, "
+            "prefect.toml or the Prefect profile: start that server, or remove the setting to use the embedded one"
+        ) from error
+
+
+def _address_when_ready(home: Path) -> str | None:
+    """Return the address of the living server; wait for one whose starter died while it was starting."""
+    while is_locked(home / "server.lock"):
+        if url := server_address(home):
+            return url
+    return None
+
+
+def _start(home: Path, grace_s: float) -> str:
+    """Start the supervisor as a detached process and return the address once the server answers."""
+    package_root = str(Path(__file__).resolve().parent.parent)
+    command = [sys.executable, "-m", "flows.server_supervisor", "--home", str(home)]
+    command += ["--port", str(wanted_port()), "--grace", str(grace_s)]
+    paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    with (home / "supervisor.log").open("ab") as log:
+        supervisor = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=home,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+            text=True,
+        )
+    assert supervisor.stdout
+    with supervisor.stdout as answer:
+        line = answer.readline()
+    if not line:
+        raise ServerError(f"the embedded Prefect server ended while starting; see {home / 'supervisor.log'}")
+    facts = json.loads(line)
+    if "error" in facts:
+        raise ServerError(facts["error"])
+    return str(facts["url"])
+
+
+class ServedFlow(Flow[P, R]):
+    """A Prefect flow that finds or starts its server when it is called from plain Python.
+
+    Called inside another run, or run by a worker, it behaves as any flow does.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow and return its result."""
+        if FlowRunContext.get() or TaskRunContext.get():
+            return super().__call__(*args, **kwargs)
+        with _used_server(DEFAULT_GRACE_S) as server:
+            if server.note is None:
+                with temporary_settings({"api.url": server.url}):
+                    return super().__call__(*args, **kwargs)
+            call = copy(self)
+            call.on_running_hooks = [_noting_hook(server.note), *self.on_running_hooks]
+            with temporary_settings(_own_server_settings(server.url)):
+                return Flow.__call__(call, *args, **kwargs)
+
+
+def _noting_hook(note: Callable[[str], None]) -> Any:
+    def note_that_this_process_drives_the_run(*facts: Any) -> None:
+        _, flow_run, _ = facts
+        note(str(flow_run.id))
+
+    return note_that_this_process_drives_the_run
+
+
+def _own_server_settings(url: str) -> dict[str, Any]:
+    folder = home_folder() / "prefect"
+    return {
+        "api.url": url,
+        "home": folder,
+        "results.local_storage_path": folder / "storage",
+        "results.default_serializer": "json",
+        # Each heartbeat thread is joined at the end of its flow, which takes up to a second. The supervisor sees
+        # at once that this process died, and marks its run as Crashed, so that no heartbeat is needed.
+        "flows.heartbeat_frequency": None,
+    }
+
+
+def served_flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Decorate as `prefect.flow(**options)` does; the flow also runs where no server was started.
+
+    The function must not be a coroutine.
+
+    >>> @served_flow(name="double")
+    ... def double(number: int) -> int:
+    ...     return 2 * number
+    >>> double.name, list(double.parameters.properties)
+    ('double', ['number'])
+    """
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        flow = ServedFlow(function, **options)
+        if flow.isasync or flow.isgenerator:
+            raise TypeError(f"flow {flow.name!r} is a coroutine or a generator; write it as a plain function")
+        return flow
+
+    return decorate
