@@ -102,18 +102,18 @@ def resize_bicubic(
     counts: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
     resized_shape: tuple[int, int],
-    *,
     min_coverage: float = 0.5,
+    *,
     coverage: FloatArray | None = None,
     antialias: bool = False,
-) -> tuple[npt.NDArray[np.float32], FloatArray]:
+) -> npt.NDArray[np.float32]:
     """The papers' mode: plain bicubic with unmeasured pixels as 0, then NaN where too little was measured.
 
-    Same arrays in and out as `AreaResizer.resize`. Kept for comparison with published results: the zeros of a
-    gap are mixed into the measured pixels beside it (up to two detector pixels away), and the bicubic
-    overshoots below 0 next to peaks. The paper says only "bicubic" (Chavez et al. 2022, section 2.1);
-    `antialias=False` is what that means in torch, and takes 4 x 4 detector pixels per resized pixel whatever
-    the factor. `antialias=True` widens the kernel by the factor when shrinking.
+    Arrays as for `AreaResizer.resize`, whose coverage also decides here; values (row, column) float32. Kept for
+    comparison with published results: the zeros of a gap are mixed into the measured pixels beside it (up to two
+    detector pixels away), and the bicubic overshoots below 0 next to peaks. The paper says only "bicubic" (Chavez
+    et al. 2022, section 2.1); `antialias=False` is what that means in torch, and takes 4 x 4 detector pixels per
+    resized pixel whatever the factor. `antialias=True` widens the kernel by the factor when shrinking.
 
     Raises ArrayError for arrays of unequal shape or wrong dtype.
     """
@@ -125,9 +125,7 @@ def resize_bicubic(
     resized = torch.nn.functional.interpolate(
         recorded[None, None], size=area.resized_shape, mode="bicubic", align_corners=False, antialias=antialias
     )
-    values = resized[0, 0].numpy()
-    values[coverage < min_coverage] = np.nan
-    return values, coverage
+    return np.where(coverage >= min_coverage, resized[0, 0].numpy(), np.float32(np.nan))
 
 
 def resized_coordinates(frame_size: int, resized_size: int) -> FloatArray:
