@@ -136,6 +136,15 @@ def draw_artificial_gaps(
     return hidden
 
 
+def can_shift(n_rows: int, horizontal_gaps: Sequence[tuple[int, int]]) -> bool:
+    """True if the pattern of gaps (start, stop) can be moved onto measured rows of a tile of `n_rows`.
+
+    >>> can_shift(512, [(60, 65), (119, 125)]), can_shift(10, [(1, 9)]), can_shift(10, [])
+    (True, False, False)
+    """
+    return bool(len(_row_shifts(n_rows, horizontal_gaps)))
+
+
 def draw_strips(tile_shape: tuple[int, int], strip_shape: tuple[int, int], rng: np.random.Generator) -> BoolArray:
     """Hide one horizontal and one vertical strip at random places, for detectors without structural gaps.
 
@@ -200,8 +209,8 @@ def _nearest_measured(
 ) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Values next to the given gap pixels in their line, before and behind, and weights 1 / distance (0 = none).
 
-    Numbering the measured pixels through makes the count of those before a gap pixel the number of its neighbor
-    behind, without a search.
+    The measured pixels are numbered line by line: the count of those before a gap pixel is the number of the one
+    behind it, and no search is needed.
     """
     measured = ~np.isnan(lines)
     places, size = np.flatnonzero(measured), lines.shape[1]

@@ -291,6 +291,14 @@ def test_provenance_agrees_with_the_distance_to_every_measured_pixel(seed, shape
         assert origin[pixel] == expected
 
 
+def test_reach_is_inclusive_and_euclidean():
+    measured = np.zeros((5, 6), bool)
+    measured[0, 0] = True
+    assert provenance(measured, 5)[4, 3] == INPAINTED
+    assert provenance(measured, 4.999)[4, 3] == DEAD
+    assert provenance(measured, 0)[0].tolist() == [MEASURED, *[DEAD] * 5]
+
+
 def test_a_frame_without_measured_pixels_is_dead():
     assert np.all(provenance(np.zeros((4, 5), bool), 100) == DEAD)
 

@@ -52,13 +52,22 @@ def test_integer_factors_agree_with_block_reduce(factor_y, factor_x, shape):
     assert np.all(coverage == 1)
 
 
-@given(seed=st.integers(0, 99), frame_shape=shapes, resized_shape=shapes, constant=st.integers(-(2**24), 2**24))
+@given(seed=st.integers(0, 99), frame_shape=shapes, resized_shape=shapes, constant=st.integers(-(2**31), 2**31 - 1))
 def test_a_constant_stays_that_constant_beside_gaps(seed, frame_shape, resized_shape, constant):
     _, valid = random_frame(seed, frame_shape)
     counts = np.where(valid, constant, -1).astype(np.int32)
     values, coverage = AreaResizer(frame_shape, resized_shape).resize(counts, valid)
-    assert np.all(values[coverage >= 0.5] == constant)
+    assert np.all(values[coverage >= 0.5] == np.float32(constant))
     assert np.all(np.isnan(values[coverage < 0.5]))
+
+
+def test_a_mean_half_way_between_two_float32_is_rounded_once():
+    """2**24 + 1 rounds to the even 2**24; a mean off by one float64 rounding would become 2**24 + 2."""
+    counts = np.full((49, 53), 2**24 + 1, np.int32)
+    for seed in range(20):
+        _, valid = random_frame(seed, counts.shape)
+        values, coverage = AreaResizer(counts.shape, (10, 11)).resize(counts, valid)
+        assert np.all(values[coverage >= 0.5] == 2**24)
 
 
 @given(seed=st.integers(0, 99), frame_shape=shapes, resized_shape=shapes, data=st.data())
