@@ -1,0 +1,222 @@
+"""`make serve` and `make run` with small flows in the place of the real ones: server, worker, trigger, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.server_api import Api
+
+pytestmark = pytest.mark.server
+
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+SEND = """
+import sys
+from prefect.events import emit_event
+for _ in range(int(sys.argv[2])):
+    emit_event("beamline.scan.complete", resource={"prefect.resource.id": "beamline.scan.seven"},
+               payload={"scan": "seven", "source": "/data/seven", "store": sys.argv[1], "digest": "d1"})
+"""
+COUNT_LIMITS = """
+from prefect import get_client
+with get_client(sync_client=True) as client:
+    print(client.read_global_concurrency_limit_by_name("gpu").limit, len(client.read_automations()))
+"""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("launch")
+
+
+@pytest.fixture(scope="module")
+def environment(here: Path, isolated: dict[str, str]) -> dict[str, str]:
+    return isolated | {"DLSIA_FLOWS_HOME": str(here / "home"), "CI": "true"}
+
+
+@pytest.fixture(scope="module")
+def launch(here: Path, standins: Path, environment: dict[str, str], python: list[str]) -> Callable[..., list[str]]:
+    return lambda *words: [
+        *python, "-m", "deployments.launch", "--prefect-file", str(standins / "prefect.yaml"), *words
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(
+    here: Path, launch: Callable[..., list[str]], environment: dict[str, str], until: Callable[..., None]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    log = here / "serve.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            launch("serve"), cwd=here, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+        )
+    try:
+        until(lambda: "Stop with Ctrl-C" in log.read_text() or process.poll() is not None, 90, "deployments are served")
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture
+def prefect(here: Path, environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Prefect's own command line, with no flag or variable that says where the server is."""
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        plain = {key: value for key, value in environment.items() if not key.startswith("DLSIA_FLOWS_")}
+        return subprocess.run(
+            [PREFECT, *words],
+            cwd=here,
+            env=plain,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def runs_in(store: Path) -> list[str]:
+    return (store / "runs").read_text().splitlines() if (store / "runs").exists() else []
+
+
+def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
+    """A file entry point would put flows/ first on sys.path, where a flows/zarr.py would hide zarr."""
+    facts = yaml.safe_load((Path(__file__).parents[2] / "deployments" / "prefect.yaml").read_text())
+    entries = {deployment["name"]: deployment["entrypoint"] for deployment in facts["deployments"]}
+    assert entries == {
+        name: f"flows.{name.replace('-', '_')}.{name.replace('-', '_')}"
+        for name in ("process-scan", "ingest-scan", "watch-beamtime", "dispatch-scan")
+    }
+
+
+@pytest.mark.usefixtures("served")
+def test_the_command_line_finds_the_server_and_a_run_completes(
+    here: Path, prefect: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    store = here / "by-hand.zarr"
+    words = ["deployment", "run", "process-scan/process-scan", "-p", "source=/data", "-p", f"store={store}", "--watch"]
+    done = prefect(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(runs_in(store)) == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_three_events_for_one_scan_give_one_run(
+    here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None]
+) -> None:
+    store = here / "by-event.zarr"
+    subprocess.run([*python, "-c", SEND, str(store), "3"], cwd=here, env=environment, check=True, timeout=60)
+    until(lambda: runs_in(store), 60, "the trigger's run has ended")
+    url = tomllib.loads((here / "prefect.toml").read_text())["api"]["url"]
+    wanted = {"flows": {"name": {"any_": ["dispatch-scan"]}}, "flow_runs": {"state": {"name": {"any_": ["Completed"]}}}}
+    until(lambda: Api(url).call("/flow_runs/count", wanted) == 3, 60, "all three events were answered")
+    assert len(runs_in(store)) == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_the_gpu_limit_and_the_automations_are_there_once(
+    here: Path, python: list[str], environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [*python, "-c", COUNT_LIMITS], cwd=here, env=environment, capture_output=True, text=True, timeout=60
+    )
+    # One automation against zombie runs, one for the trigger of dispatch-scan.
+    assert done.stdout.split() == ["1", "2"], done.stderr
+
+
+@pytest.mark.usefixtures("served")
+def test_a_second_launcher_is_refused_and_told_what_to_do(
+    here: Path, launch: Callable[..., list[str]], environment: dict[str, str]
+) -> None:
+    done = subprocess.run(launch("serve"), cwd=here, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "another `make serve` or `make run` is at work" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file or folder"), ([], "nothing matches"), (["notes.txt"], "1 other files")],
+)
+def test_data_that_cannot_be_used_is_refused_before_anything_starts(
+    tmp_path: Path,
+    content: list[str] | None,
+    message: str,
+    launch: Callable[..., list[str]],
+    environment: dict[str, str],
+) -> None:
+    if content is not None:
+        (tmp_path / "data").mkdir()
+        for name in content:
+            (tmp_path / "data" / name).touch()
+    fresh = environment | {"DLSIA_FLOWS_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        launch("run", "--data", "data"), cwd=tmp_path, env=fresh, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_ctrl_c_cancels_the_run_stops_the_worker_and_removes_the_pointer(
+    here: Path,
+    served: "subprocess.Popen[bytes]",
+    prefect: Callable[..., "subprocess.CompletedProcess[str]"],
+    until: Callable[..., None],
+) -> None:
+    words = ["-p", "source=/data", "-p", f"store={here / 'never.zarr'}", "-p", "sleep_s=600"]
+    assert prefect("deployment", "run", "process-scan/process-scan", *words).returncode == 0
+    until(lambda: len(children_of(served.pid)) > 2, 30, "the run has a process")
+    time.sleep(3)  # let it come to its sleep
+    before = children_of(served.pid)
+    served.send_signal(signal.SIGINT)
+    assert served.wait(40) == 0
+    until(lambda: not any(map(is_alive, before - server_processes(here))), 10, "worker and run have ended")
+    assert not (here / "prefect.toml").exists()
+    assert runs_in(here / "never.zarr") == []
+
+
+def children_of(pid: int) -> set[int]:
+    """Pids of all descendants."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def server_processes(here: Path) -> set[int]:
+    """Pids that work in the home folder: supervisor and server, which stay for the grace time."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                if (folder / "cwd").readlink() == here / "home":
+                    found.add(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
