@@ -24,6 +24,8 @@ NOISE_COLOR = "#9aa0a6"
 CLUSTER_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex")
 NUMBER_COLOR_MAP = "plasma"
+# White, and so low that it is not taken for a frame.
+NO_THUMBNAIL = data_uri(png_bytes(np.zeros((1, 64), np.uint8), np.full((1, 3), 255, np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ def map_view(latent: LatentMap) -> MapView | None:
     scale = ColorScale.of(*latent.thumbnails[with_image]) if with_image.size else None
     images = thumbnail_uris(latent, with_image, scale)
     styles = cluster_styles(latent.cluster)
-    columns = _columns(latent, points, styles)
+    columns = _columns(latent, points, styles, images)
     numbers = latent.frame_numbers[points]
     known = numbers[numbers >= 0]
     counts = {c: int((np.maximum(latent.cluster, -1) == c).sum()) for c in styles}
     return MapView(
-        json=bokeh_json(columns, points, images),
+        json=bokeh_json(columns),
         still=data_uri(still_png(columns)),
         scale=scale,
         legend=tuple((cluster_name(c), color, marker, counts[c]) for c, (color, marker) in styles.items()),
@@ -105,7 +107,9 @@ def cluster_styles(clusters: Integer) -> dict[int, tuple[str, str]]:
     return styles
 
 
-def _columns(latent: LatentMap, points: Integer, styles: dict[int, tuple[str, str]]) -> dict[str, Any]:
+def _columns(
+    latent: LatentMap, points: Integer, styles: dict[int, tuple[str, str]], images: dict[int, str]
+) -> dict[str, Any]:
     clusters = [max(int(c), -1) for c in latent.cluster[points]]
     numbers = latent.frame_numbers[points]
     coordinates = np.asarray(latent.coordinates, np.float64)[points]
@@ -118,6 +122,8 @@ def _columns(latent: LatentMap, points: Integer, styles: dict[int, tuple[str, st
         "cluster_color": [styles[c][0] for c in clusters],
         "marker": [styles[c][1] for c in clusters],
         "number_color": _number_colors(numbers),
+        "thumbnail": [images.get(int(i), NO_THUMBNAIL) for i in points],
+        "note": ["" if int(i) in images else "no thumbnail embedded" for i in points],
     }
 
 

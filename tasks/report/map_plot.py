@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool
@@ -23,12 +22,11 @@ AXIS_COLOR = "#7d858d"
 """Readable on white and on black, since the map cannot know which page it is on."""
 TARGET = "latent-map"
 TOOLTIP = (
-    "<div style='color:#1c2024;padding:2px;width:{width}px;font:13px system-ui,sans-serif'>{image}"
+    "<div style='color:#1c2024;padding:2px;width:192px;font:13px system-ui,sans-serif'>"
+    "<img src='@thumbnail' alt='' style='display:block;width:192px;image-rendering:pixelated;margin-bottom:4px'>"
     "<div style='overflow-wrap:anywhere;font-weight:600'>@name</div>"
-    "<div>frame number @number</div><div>cluster: @cluster</div></div>"
+    "<div>frame number @number</div><div>cluster: @cluster</div><div style='color:#5b646d'>@note</div></div>"
 )
-IMAGE = "<img src='@thumbnail' alt='' style='display:block;width:192px;image-rendering:pixelated;margin-bottom:4px'>"
-NO_IMAGE = "<div style='color:#5b646d'>no thumbnail embedded</div>"
 
 
 def bokeh_script() -> str:
@@ -37,25 +35,15 @@ def bokeh_script() -> str:
     return script
 
 
-def bokeh_json(columns: dict[str, Any], points: npt.NDArray[np.integer[Any]], images: dict[int, str]) -> str:
-    """JSON for `Bokeh.embed.embed_item`; `images` are the thumbnails' addresses by frame."""
+def bokeh_json(columns: dict[str, Any]) -> str:
+    """JSON for `Bokeh.embed.embed_item`; `columns` as `latent_map` makes them."""
     plot = _empty_plot()
-    has_image = np.isin(points, list(images))
-    for chosen, tip, name in ((~has_image, NO_IMAGE, "plain"), (has_image, IMAGE, "pictured")):
-        where = np.flatnonzero(chosen)
-        if not where.size:
-            continue
-        data = {key: np.asarray(values)[where] if key in "xy" else [values[i] for i in where] for key, values in
-                columns.items()}  # fmt: skip
-        if name == "pictured":
-            data["thumbnail"] = [images[int(points[i])] for i in where]
-        glyph = plot.scatter(
-            "x", "y", source=ColumnDataSource(data), marker="marker", size=9, fill_color="cluster_color",
-            line_color="cluster_color", fill_alpha=0.75, line_alpha=0.95, name=name,
-        )  # fmt: skip
-        # Only the nearest point: crowded clusters would otherwise pile up dozens of tooltips.
-        hover = HoverTool(renderers=[glyph], tooltips=TOOLTIP.format(image=tip, width=192), limit=1, visible=False)
-        plot.add_tools(hover)
+    glyph = plot.scatter(
+        "x", "y", source=ColumnDataSource(columns), marker="marker", size=9, fill_color="cluster_color",
+        line_color="cluster_color", fill_alpha=0.75, line_alpha=0.95,
+    )  # fmt: skip
+    # Only the nearest point: crowded clusters would otherwise pile up dozens of tooltips.
+    plot.add_tools(HoverTool(renderers=[glyph], tooltips=TOOLTIP, limit=1, visible=False))
     return _deterministic_json(json_item(plot, ID(TARGET)))
 
 

@@ -28,8 +28,14 @@ def map_section(latent: LatentMap) -> tuple[Markup, str]:
         return element("p", "Left out: no frame has coordinates."), ""
     n_clusters = sum(name != "noise" for name, *_ in view.legend)
     what = f"Latent map of {count(len(latent.frame_names), 'frame')} in {count(n_clusters, 'cluster')}"
-    hint = "Frames that look alike lie together. Hover over a point to see its frame. "
-    parts = [element("p", hint, *view.notes), _choice(), _plot(view, what), _legend(view), _number_bar(view)]
+    hint = "Frames that look alike lie together. Hover over a point to see its frame."
+    parts = [
+        element("p", " ".join([hint, *view.notes])),
+        _choice(),
+        _plot(view, what),
+        _legend(view),
+        _number_bar(view),
+    ]
     if view.scale is not None:
         parts.append(color_bar(view.scale, ", the same scale for all thumbnails"))
     return join(parts), view.json

@@ -46,11 +46,13 @@ def head_section(content: ReportContent) -> Markup:
 
 def warning_section(content: ReportContent) -> Markup:
     """Contradictions in the counts first, then the warnings of the run."""
-    warnings, note = capped([*judge(content).problems, *content.warnings], MAX_ROWS, "warning")
+    problems = judge(content).problems
+    warnings, note = capped([*problems, *content.warnings], MAX_ROWS, "warning")
     if not warnings:
         return Markup()
     items = [element("li", warning) for warning in [*warnings, note] if warning]
-    return element("ul", *items, class_="warnings", aria_label="Warnings")
+    level = BAD if problems else ATTENTION
+    return element("ul", *items, class_=f"warnings {level}", aria_label="Warnings")
 
 
 def throughput_section(content: ReportContent) -> Markup:

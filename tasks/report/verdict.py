@@ -30,7 +30,8 @@ def judge(content: ReportContent) -> Verdict:
     if problems or not counts["ingested"]:
         level = BAD
     else:
-        level = ATTENTION if counts["quarantined"] or counts["pending"] or content.warnings else GOOD
+        remarkable = counts["quarantined"] or counts["pending"] or content.warnings or content.numbering_holes
+        level = ATTENTION if remarkable else GOOD
     return Verdict(", ".join(parts), level, problems)
 
 

@@ -55,6 +55,12 @@ def test_quarantined_frames_without_a_reason_are_a_problem(make_content):
     assert verdict.problems == ("The ledger counts 2 quarantined frames, but 0 are listed with a reason.",)
 
 
+def test_holes_in_the_numbering_ask_for_attention(make_content):
+    whole = {"frames": {"ingested": 2}, "frames_found": 2, "quarantined": ()}
+    assert judge(make_content(**whole)).level == "good"
+    assert judge(make_content(**whole, numbering_holes="1 hole: 00008")).level == "attention"
+
+
 def test_warnings_ask_for_attention():
     assert judge(content({"ingested": 2}, warnings=("beam lost",))).level == "attention"
 
