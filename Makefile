@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
+ifneq ($(filter-out cuda,$(TORCH)),)
+$(error TORCH=$(TORCH) is unknown; allowed: TORCH=cuda, or no TORCH for the build that pip finds first)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install run serve test test-slow lint types imports check bench clean
 
@@ -62,6 +66,3 @@ $(VENV)/.torch-cuda: $(STAMP)
 	@$(BIN)/python -c "import torch; raise SystemExit(torch.version.cuda is None and \
 		f'error: torch {torch.__version__} is built without CUDA; name an index with the CUDA build: TORCH_INDEX=URL')"
 	@touch $@
-
-$(VENV)/.torch-%:
-	@echo "error: TORCH=$* is unknown; allowed: TORCH=cuda, or no TORCH for the build that pip finds first"; exit 1
