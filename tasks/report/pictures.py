@@ -7,7 +7,7 @@ import numpy as np
 
 from tasks.report.content import DEAD, INPAINTED, FramePair
 from tasks.report.formats import count
-from tasks.report.markup import Markup, element, join
+from tasks.report.markup import Markup, element
 from tasks.report.pixels import (
     DEAD_COLOR,
     INPAINTED_COLOR,
@@ -72,7 +72,7 @@ def picture_section(pair: FramePair) -> Markup:
 
 def color_bar(scale: ColorScale | None, where: str = "") -> Markup:
     """Show the scale with its unit, and the color of pixels that were not measured."""
-    missing = join([swatch(NOT_MEASURED), " not measured"])
+    missing = element("span", swatch(NOT_MEASURED), " no value (not measured)", class_="key")
     if scale is None:
         return element("p", "No pixel was measured, so there is no color scale. ", missing, class_="bar-line")
     image = data_uri(png_bytes(np.arange(LEVELS, dtype=np.uint8)[None, :], color_table(LEVELS)))
@@ -84,7 +84,7 @@ def color_bar(scale: ColorScale | None, where: str = "") -> Markup:
     return element(
         "div",
         element("span", *bar, element("span", title, class_="unit"), class_="bar"),
-        element("span", missing, class_="key"),
+        missing,
         class_="bar-line",
     )
 

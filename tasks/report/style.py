@@ -34,7 +34,7 @@ nav { margin: 20px 0 0; font-size: .925rem; } nav a { margin-right: 16px; white-
 ul.warnings { margin: 18px 0 0; padding: 12px 16px 12px 34px; border: 1px solid var(--level);
   border-left-width: 8px; background: var(--card); }
 ul.warnings li { overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin-bottom: 14px; }
 table { border-collapse: collapse; width: 100%; font-size: .925rem; }
 caption { text-align: left; color: var(--soft); padding: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); }
