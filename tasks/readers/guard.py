@@ -1,0 +1,36 @@
+"""The one place where errors of file libraries become the project's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.errors import FrameReadError, PipelineError
+
+AGAIN = "Wait until it is completely written, or copy it again from its source."
+CONVERT = "Convert it to a kind of file that is read."
+
+
+class UnsupportedError(ValueError):
+    """A file in order, but of a kind that is not read: no waiting will help."""
+
+
+def refusal(path: Path, problem: str, advice: str = AGAIN) -> FrameReadError:
+    """The error for a file that is not read: which file, what is wrong, what to do."""
+    return FrameReadError(f"{path}: {problem}. {advice}")
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a file library raises (fabio, h5py and tifffile use a dozen types) into `FrameReadError`.
+
+    MemoryError passes: it says nothing about the file.
+    """
+    try:
+        yield
+    except (PipelineError, MemoryError):
+        raise
+    except UnsupportedError as error:
+        raise refusal(path, str(error), CONVERT) from error
+    except Exception as error:
+        reason = str(error) or "no message"
+        raise refusal(path, f"not readable as {what} ({type(error).__name__}: {reason})") from error
