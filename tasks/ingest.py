@@ -4,7 +4,6 @@ Frames are stored in natural order, without holes, in shards that one reader fil
 its shards as if every file were whole; where one is not, nothing behind it is committed and the next round closes up.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ from tasks.errors import FrameReadError, StoreError
 from tasks.readers import Frame, FrameFile, HeaderFacts, frame_number, header_facts, open_file, valid_pixels
 from tasks.settings.base import digest
 from tasks.settings.ingest import IngestSettings
-from tasks.stage import stage_task
+from tasks.stage import StageRun, stage_task
 from tasks.store import (
     ArrayRef,
     ArraySpec,
@@ -38,8 +37,6 @@ from tasks.store import (
 from tasks.store.ledger import FrameLedger
 from tasks.survey import UNREADABLE, Survey
 from tasks.workers import Workers, run_over
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 READ_PAUSES_S = (0.1, 0.2, 0.4)
@@ -63,18 +60,17 @@ def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> Scan
     Raises `StoreError` where shape, type or settings are not those that the store was made with.
     """
     scan = ScanRef(str(path))
-    fixed = {"ingest": settings.model_dump(mode="json", exclude={"batch_frames"})}
+    fixed: dict[str, Any] = {"ingest": settings.model_dump(mode="json", exclude={"batch_frames"})}
     if survey.shape is not None:
         fixed |= {"frame_shape": list(survey.shape), "dtype": survey.dtype}
     if path.exists() and any(path.iterdir()):
         _refuse_misfit(open_store(scan), fixed)
     store = ScanStore.create(path)
-    if "frame_shape" in fixed:
-        frame_bytes = int(np.prod(fixed["frame_shape"])) * np.dtype(fixed["dtype"]).itemsize
-        shard_frames = store_shard_frames(frame_bytes)
+    if survey.shape is not None and survey.dtype is not None:
+        shape = survey.shape
+        counts = ArraySpec("counts", shape, ("y", "x"), survey.dtype, 0, settings.compression)
+        shard_frames = store_shard_frames(counts.frame_bytes)
         store.describe({**fixed, "shard_frames": shard_frames})
-        shape = tuple(fixed["frame_shape"])
-        counts = ArraySpec("counts", shape, ("y", "x"), fixed["dtype"], 0, settings.compression)
         valid = ArraySpec("valid", shape, ("y", "x"), "bool", False, "lz4", {"long_name": "True where measured"})
         for spec in (valid, counts):
             store.require_array(spec.name, spec, shard_frames)
@@ -109,41 +105,22 @@ def enter_frames(scan: ScanRef, survey: Survey, source: str) -> None:
         store.describe({"sources": [*sources, source]})
 
 
-@dataclass(frozen=True)
-class IngestedBatch:
-    """What one task run of ingest did."""
-
-    frames: FrameRange
-    """The batch in `counts`, from its first shard's start."""
-    ingested: int
-    quarantined: int
-    remaining: int
-    seconds: float
-    bytes_written: int
-
-
 @stage_task("ingest")
-def ingest_batch(scan: ScanRef, settings: IngestSettings, workers: Workers) -> IngestedBatch:
-    """Take pending frames up to the next multiple of `batch_frames` in `counts`, and publish them."""
+def ingest_batch(scan: ScanRef, settings: IngestSettings, workers: Workers) -> StageRun:
+    """Take pending frames up to the next multiple of `batch_frames` in `counts`, and publish them.
+
+    The frames of the result begin where the batch's first frame lies, which an earlier run may have ingested.
+    """
     started = time.monotonic()
     store = open_store(scan)
     first, bytes_written = len(store.frames.ingested), 0
-    quarantined = len(store.frames.in_state(FrameState.QUARANTINED))
-    end = (first // settings.batch_frames + 1) * settings.batch_frames
+    start = first - first % settings.batch_frames
+    end = start + settings.batch_frames
     while (room := end - len(store.frames.ingested)) and (pending := store.frames.in_state(FrameState.PENDING)):
         bytes_written += _ingest_round(store, scan, pending[:room], settings, workers)
     store.publish()
     stop = len(store.frames.ingested)
-    seconds = time.monotonic() - started
-    logger.info("ingested frames %d to %d: %.0f frames/s", first, stop, (stop - first) / max(seconds, 1e-9))
-    return IngestedBatch(
-        FrameRange(first - first % settings.batch_frames, stop),
-        stop - first,
-        len(store.frames.in_state(FrameState.QUARANTINED)) - quarantined,
-        len(store.frames.in_state(FrameState.PENDING)),
-        seconds,
-        bytes_written,
-    )
+    return StageRun("ingest", FrameRange(start, stop), stop - first, time.monotonic() - started, bytes_written)
 
 
 @dataclass(frozen=True)
@@ -186,15 +163,18 @@ def _ingest_round(
     if fillings[0].kept:
         older = [store.shards.get(name, fillings[0].shard) for name in ("counts", "valid")]
         store.shards.void(record for record in older if record is not None)
-    filled: dict[_Filling, _Filled] = {}
-    run_over(_FillShard(scan, settings), fillings, filled.__setitem__, workers)
-    whole = list(takewhile(lambda filling: filled[filling].counts is not None, fillings))
-    rows = [record for filling in whole for record in filled[filling].records]
+    filled: dict[int, _Filled] = {}
+    run_over(
+        _FillShard(scan, settings), fillings, lambda filling, shard: filled.update({filling.shard: shard}), workers
+    )
+    whole = list(takewhile(lambda filling: filled[filling.shard].counts is not None, fillings))
+    rows = [record for filling in whole for record in filled[filling.shard].records]
     ingested = [replace(record, frame=first + row) for row, record in enumerate(rows)]
     refused = [
         record for shard in filled.values() for record in shard.records if record.state is not FrameState.INGESTED
     ]
-    shards = _shard_records(store, scan, settings, [(filling, filled[filling]) for filling in whole], ingested)
+    pairs = [(filling, filled[filling.shard]) for filling in whole]
+    shards = _shard_records(store, scan, settings, pairs, ingested)
     # The frames' states are the commit; the shards' hashes must be there before it.
     store.shards.commit(shards)
     store.frames.write([*ingested, *refused])

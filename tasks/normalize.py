@@ -57,9 +57,12 @@ class _Normalize:
         shape = self.settings.shape or counts.shape[1:]
         resized = np.empty((len(counts), *shape), np.float32)
         area = AreaResizer(counts.shape[1:], shape, self.settings.min_coverage)
-        for frame, measured, result in zip(counts, valid, resized, strict=True):
+        for row, (frame, measured) in enumerate(zip(counts, valid, strict=True)):
+            # Most frames measure with the same pixels as the one before; their coverage is then the same.
+            if row == 0 or not np.array_equal(measured, valid[row - 1]):
+                coverage = area.coverage(measured)
             if self.settings.resize == "area":
-                result[...] = area.resize(frame, measured)[0]
+                resized[row] = area.resize(frame, measured, coverage)[0]
             else:
-                result[...] = resize_bicubic(frame, measured, shape, self.settings.min_coverage)
+                resized[row] = resize_bicubic(frame, measured, shape, self.settings.min_coverage, coverage=coverage)
         return [self.settings.intensity_scale().normalize(resized)]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -73,24 +73,30 @@ class RunPlan:
         return f"{VARIANTS}{digest(self.settings)[:8]}"
 
 
-def place(
-    plan: RunPlan, specs: Sequence[ArraySpec], stage: dict[str, Any], inputs: Sequence[ArrayRef]
-) -> list[ArrayRef]:
-    """Find or make the arrays of a stage: at the top of the store for the first settings, beside them for others.
+def locate(plan: RunPlan, name: str, stage: dict[str, Any], inputs: Sequence[ArrayRef]) -> tuple[str, dict[str, Any]]:
+    """Where an array of a stage belongs: '', the top of the store, or a group of other settings, as in 'settings-…/'.
 
-    `stage` holds name, version and settings. Arrays that were made with the same stage and inputs are found again.
+    `stage` holds name, version and settings. Also returns what the array's attributes must say of its origin.
     """
     store = open_store(plan.scan)
     origin = {**stage, "inputs": [array.lineage for array in inputs]}
     lineage = digest(origin)
-    group = _group_of(store, specs[0].name, lineage, plan)
-    shard_frames = min(spec.shard_frames(store.shard_frames) for spec in specs)
+    group = _group_of(store, name, lineage, plan)
     if group:
         store.describe_group(group.rstrip("/"), {"settings": plan.settings})
+    return group, {"origin": origin, "lineage": lineage}
+
+
+def place(
+    plan: RunPlan, specs: Sequence[ArraySpec], stage: dict[str, Any], inputs: Sequence[ArrayRef]
+) -> list[ArrayRef]:
+    """Find or make the arrays of a stage: at the top of the store for the first settings, beside them for others."""
+    store = open_store(plan.scan)
+    group, origin = locate(plan, specs[0].name, stage, inputs)
+    shard_frames = min(spec.shard_frames(store.shard_frames) for spec in specs)
     for spec in specs:
-        described = ArraySpec(**{**vars(spec), "attributes": {**spec.attributes, "origin": origin, "lineage": lineage}})
-        store.require_array(group + spec.name, described, shard_frames)
-    return [ArrayRef(plan.scan, group + spec.name, lineage) for spec in specs]
+        store.require_array(group + spec.name, replace(spec, attributes={**spec.attributes, **origin}), shard_frames)
+    return [ArrayRef(plan.scan, group + spec.name, origin["lineage"]) for spec in specs]
 
 
 def _group_of(store: ScanStore, name: str, lineage: str, plan: RunPlan) -> str:

@@ -1,4 +1,4 @@
-"""Look at a source before any work: which frames are new, known, incomplete or double, and whether they fit together."""
+"""Look at a source before any work: which frames are new, incomplete or double, and whether they fit together."""
 
 import logging
 from collections import defaultdict

@@ -56,7 +56,7 @@ def verify_store(path: str | Path, deep: bool = False) -> Verdict:
 
 def _ledger_faults(store: ScanStore) -> Iterator[str]:
     ingested = store.frames.in_state(FrameState.INGESTED)
-    rows = Counter(record.frame for record in ingested)
+    rows = Counter(-1 if record.frame is None else record.frame for record in ingested)
     if sorted(rows) != list(range(len(ingested))) or any(count > 1 for count in rows.values()):
         yield f"ingested frames do not occupy rows 0 to {len(ingested) - 1} once each"
     for record in store.frames.all():
@@ -95,9 +95,11 @@ def _file_fault(record: FrameRecord) -> Iterator[str]:
 
 
 def _shards_of(store: ScanStore, array: str) -> Iterator[tuple[int, int, int]]:
-    shards = store.array(array).shards
-    if shards is not None:
-        yield from FrameRange(0, len(store.frames.ingested)).shards(shards[0])
+    stored, n_frames = store.array(array), len(store.frames.ingested)
+    if stored.shards is not None:
+        yield from FrameRange(0, n_frames).shards(stored.shards[0])
+    elif "lineage" in stored.attrs:
+        yield 0, 0, n_frames
 
 
 def _expected_shards(store: ScanStore) -> Iterator[tuple[str, int, int]]:

@@ -1,8 +1,8 @@
 """Settings of the stages behind ingest; each stage's result is stored with the settings that made it."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from dlsia_core.intensity import IntensityScale, LinearScale, LogScale
 from tasks.settings.base import Settings
@@ -90,7 +90,7 @@ class StitchSettings(Settings):
     reach_px: float = Field(
         default=12.0,
         gt=0,
-        description="Farthest distance from a measured pixel, in pixels of `normalized`, at which a value is inpainted; "
+        description="Farthest distance from a measured pixel, in pixels of `normalized`, at which a value is filled; "
         "farther pixels are 'dead' and stay empty.",
     )
 
@@ -120,3 +120,12 @@ class ClusterSettings(Settings):
     min_cluster_size: int = Field(default=5, ge=2, description="HDBSCAN: frames that make a cluster.")
     min_frames: int = Field(default=8, ge=4, description="Shorter scans get no map.")
     seed: int = Field(default=0, ge=0, description="Of the map.")
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.min_frames < self.min_cluster_size:
+            raise ValueError(
+                f"min_frames is {self.min_frames} and min_cluster_size {self.min_cluster_size}: a scan that gets a map "
+                "must have frames for a cluster; raise min_frames or lower min_cluster_size"
+            )
+        return self

@@ -20,8 +20,8 @@ from zarr.core.array import AsyncArray
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
-from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
 from tasks.store.layout import CODECS, FORMAT, ArraySpec
+from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
 from tasks.store.lock import writer_lock
 
 Array = zarr.Array[Any]
@@ -150,7 +150,12 @@ class ScanStore:
         )
 
     def write_whole(
-        self, path: str, values: npt.NDArray[Any], axes: tuple[str, ...], attributes: dict[str, Any]
+        self,
+        path: str,
+        values: npt.NDArray[Any],
+        axes: tuple[str, ...],
+        attributes: dict[str, Any],
+        fill_value: float | None = None,
     ) -> None:
         """Write a small array in one piece: axis coordinates, and results that need all frames at once."""
         array = self._group.create_array(
@@ -158,6 +163,7 @@ class ScanStore:
             shape=values.shape,
             chunks=tuple(max(1, size) for size in values.shape),
             dtype=values.dtype,
+            fill_value=fill_value,
             dimension_names=axes,
             attributes=attributes,
             overwrite=True,
@@ -258,4 +264,6 @@ def _reaching(array: Array, n_frames: int) -> Array:
     """The same array, seen as n_frames long, without telling anybody."""
     inner = array.async_array
     metadata = replace(inner.metadata, shape=(n_frames, *array.shape[1:]))
-    return zarr.Array(AsyncArray(metadata=metadata, store_path=inner.store_path))
+    # No look whether a frame is all fill value: it costs a pass over the pixels and spares nothing on real frames.
+    config = replace(inner.config, write_empty_chunks=True)
+    return zarr.Array(AsyncArray(metadata=metadata, store_path=inner.store_path, config=config))

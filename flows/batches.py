@@ -1,0 +1,79 @@
+"""Batches of frames that flow through the stages while later frames are still being ingested."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture, wait
+
+from tasks.ingest import ingest_batch
+from tasks.settings.ingest import IngestSettings
+from tasks.stage import StageRun
+from tasks.store import FrameRange, FrameState, ScanRef, open_store
+from tasks.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+
+def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
+    """Cut a scan into the frame ranges of single task runs.
+
+    >>> batches_of(600, 256)
+    [FrameRange(start=0, stop=256), FrameRange(start=256, stop=512), FrameRange(start=512, stop=600)]
+    """
+    return [FrameRange(start, min(start + batch_frames, n_frames)) for start in range(0, n_frames, batch_frames)]
+
+
+def ingested_batches(scan: ScanRef, settings: IngestSettings, workers: Workers) -> Iterator[StageRun]:
+    """Yield a run for each batch that the store holds already, then one for each batch as it is ingested."""
+    frames = open_store(scan).frames
+    held = batches_of(len(frames.ingested), settings.batch_frames)
+    pending = total = len(frames.in_state(FrameState.PENDING))
+    if pending and held and len(held[-1]) < settings.batch_frames:
+        held.pop()  # it is about to grow
+    for batch in held:
+        yield StageRun("ingest", batch, 0, 0.0, 0)
+    progress = Progress("ingest", total)
+    while pending:
+        run = ingest_batch(scan, settings, workers)
+        left = len(frames.in_state(FrameState.PENDING))
+        progress.advance(pending - left)
+        pending = left
+        if len(run.frames):
+            yield run
+
+
+def gather(futures: Sequence[PrefectFuture[StageRun]], progress: "Progress | None" = None) -> list[StageRun]:
+    """Wait for all task runs, then return their results or raise what the first failed one raised."""
+    results: list[StageRun] = []
+    try:
+        for future in futures:
+            results.append(future.result())
+            if progress:
+                progress.advance(len(results[-1].frames))
+    finally:
+        # Nothing may write to the store after the flow has given up its lock.
+        wait(list(futures))
+    return results
+
+
+class Progress:
+    """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI."""
+
+    def __init__(self, stage: str, n_frames: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stage, self.total, self.done = stage, n_frames, 0
+        self._clock, self._started = clock, clock()
+        self._artifact = cast(UUID, create_progress_artifact(0.0, f"{stage}-progress", stage)) if n_frames else None
+
+    def advance(self, frames: int) -> None:
+        """Count frames as done and say so."""
+        self.done += frames
+        seconds = max(self._clock() - self._started, 1e-9)
+        left = (self.total - self.done) * seconds / max(self.done, 1)
+        rate = self.done / seconds
+        logger.info("%s: %d of %d frames, %.1f frames/s, %.0f s left", self.stage, self.done, self.total, rate, left)
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, min(100.0, 100.0 * self.done / max(self.total, 1)))

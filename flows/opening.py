@@ -1,0 +1,55 @@
+"""The opening of every scan flow: look at the source, refuse what cannot work, hold the store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.results import LeftOut, RefusedFrame, ScanResult
+from tasks.errors import SourceError
+from tasks.ingest import enter_frames, prepare_ingest
+from tasks.settings import confine
+from tasks.settings.ingest import IngestSettings
+from tasks.store import FrameState, ScanRef, ScanStore, open_store
+from tasks.survey import Survey, survey_source
+
+
+def survey(source: str, store: str) -> tuple[Path, Survey]:
+    """Survey the source against what the store holds, if anything. Writes nothing."""
+    path = confine(store, "store")
+    held = ScanStore(path).frames if (path / "zarr.json").exists() else None
+    return path, survey_source(source, held)
+
+
+@contextmanager
+def writable_scan(path: Path, found: Survey, source: str, settings: IngestSettings) -> Iterator[ScanRef]:
+    """Make or open the store, hold its lock, and enter the surveyed frames."""
+    scan = prepare_ingest(path, found, settings)
+    with open_store(scan).writing():
+        enter_frames(scan, found, source)
+        yield scan
+
+
+def refuse_if_nothing_was_ingested(scan: ScanRef) -> None:
+    """Raise `SourceError` where no frame of the source could be read."""
+    frames = open_store(scan).frames
+    if not frames.ingested:
+        refused = frames.in_state(FrameState.QUARANTINED)
+        reasons = "\n".join(f"  {record.reason}" for record in refused[:5])
+        raise SourceError(f"none of the {len(refused)} frames could be read; the first reasons:\n{reasons}")
+
+
+def result_of(
+    scan: ScanRef, found: Survey, left_out: tuple[LeftOut, ...] = (), report: str | None = None
+) -> ScanResult:
+    """What the ledger says about the scan."""
+    frames = open_store(scan).frames
+    refused = [*frames.in_state(FrameState.QUARANTINED), *frames.in_state(FrameState.DOUBLE)]
+    return ScanResult(
+        store=scan.path,
+        n_frames=len(frames.ingested),
+        frames_by_state=frames.counts_by_state,
+        refused=tuple(RefusedFrame(file=r.file, index=r.index, state=r.state, reason=r.reason) for r in refused),
+        left_out=left_out,
+        warnings=found.warnings,
+        report=report,
+    )

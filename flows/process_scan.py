@@ -1,0 +1,201 @@
+"""Flow: one scan, from detector files to inpainted frames, a latent map and a report."""
+
+from dataclasses import dataclass
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.batches import Progress, gather, ingested_batches
+from flows.embedded_server import served_flow
+from flows.opening import refuse_if_nothing_was_ingested, result_of, survey, writable_scan
+from flows.results import LeftOut, ScanResult, completed
+from tasks.cluster import cluster_frames
+from tasks.encode import MIN_FRAMES_TO_ENCODE, encode_batch, place_latent, train_encoder
+from tasks.infer import infer_batch, place_predictions
+from tasks.ingest import counts_ref, valid_ref
+from tasks.models import ModelRef, find_model
+from tasks.normalize import normalize_batch, place_normalized
+from tasks.planning import StageSettings, check_settings, needs
+from tasks.report_scan import ScanResults, write_scan_report
+from tasks.settings.ingest import IngestSettings
+from tasks.settings.stages import (
+    ClusterSettings,
+    EncodeSettings,
+    InferSettings,
+    NormalizeSettings,
+    StitchSettings,
+    TileSettings,
+    TrainSettings,
+)
+from tasks.stage import RunPlan, StageRun
+from tasks.stitch import place_stitched, stitch_batch
+from tasks.store import ArrayRef, FrameRange
+from tasks.tile import grid_of, place_tiles, tile_batch
+from tasks.train import gaps_to_fill, train_on_scan
+from tasks.workers import Workers
+
+
+@served_flow(name="process-scan", flow_run_name="process {source}", task_runner=ThreadPoolTaskRunner(max_workers=4))
+def process_scan(
+    source: str,
+    store: str,
+    model: str | None = None,
+    ingest: IngestSettings = IngestSettings(),
+    normalize: NormalizeSettings = NormalizeSettings(),
+    tile: TileSettings = TileSettings(),
+    train: TrainSettings = TrainSettings(),
+    infer: InferSettings = InferSettings(),
+    stitch: StitchSettings = StitchSettings(),
+    encode: EncodeSettings = EncodeSettings(),
+    cluster: ClusterSettings = ClusterSettings(),
+    workers: Workers = Workers(),
+) -> ScanResult:
+    """Process a scan; run again, it adds what is new and computes nothing twice.
+
+    Args:
+        source: Folder, file or glob of detector files: CBF, TIFF, EDF (also .gz and .bz2), EIGER or NeXus HDF5.
+        store: Folder of the scan store, as in /data/results/scan.zarr; made if it is not there.
+        model: Folder of a trained inpainting model; empty: a small one is trained on the scan's measured pixels.
+        ingest: How detector files become counts and valid.
+        normalize: How counts are resized and scaled.
+        tile: How frames are cut into tiles.
+        train: How a model is trained where none is given.
+        infer: How tiles go through the network.
+        stitch: How predictions become frames again.
+        encode: How frames become latent vectors.
+        cluster: How latent vectors become a map and clusters.
+        workers: Where shards are computed.
+    """
+    stages = StageSettings(normalize, tile, train, infer, stitch, encode, cluster)
+    path, found = survey(source, store)
+    check_settings(stages, path, found, model)
+    with writable_scan(path, found, source, ingest) as scan:
+        plan = RunPlan(scan, {"model": model, **stages.to_dict()})
+        taken = _ingest_normalize_tile(plan, ingest, stages, workers)
+        refuse_if_nothing_was_ingested(scan)
+        filled = _inpaint(plan, taken, stages, model, workers)
+        mapped = _encode_and_cluster(plan, filled, stages)
+        report = write_scan_report(plan, source, _results(taken, filled, mapped), found)
+        return completed(result_of(scan, found, (*filled.left_out, *mapped.left_out), report))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A scan ingested, normalized and tiled."""
+
+    batches: tuple[FrameRange, ...]
+    normalized: ArrayRef
+    tiles: ArrayRef
+    runs: tuple[StageRun, ...]
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A scan without gaps."""
+
+    batches: tuple[FrameRange, ...]
+    normalized: ArrayRef
+    inpainted: ArrayRef
+    provenance: ArrayRef
+    model: ModelRef | None
+    runs: tuple[StageRun, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Latent vectors and, where the scan is long enough, a map."""
+
+    latent_map: tuple[ArrayRef, ArrayRef] | None = None
+    encoder: ModelRef | None = None
+    runs: tuple[StageRun, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def _ingest_normalize_tile(plan: RunPlan, ingest: IngestSettings, stages: StageSettings, workers: Workers) -> _Taken:
+    """Each batch is normalized and tiled while the next one is ingested."""
+    counts, valid = counts_ref(plan.scan), valid_ref(plan.scan, ingest)
+    normalized = place_normalized(plan, counts, valid, stages.normalize)
+    grid = grid_of(normalized, stages.tile)
+    tiles = place_tiles(plan, normalized, grid, stages.tile)
+    ingested: list[StageRun] = []
+    submitted: list[PrefectFuture[StageRun]] = []
+    try:
+        for run in ingested_batches(plan.scan, ingest, workers):
+            ingested.append(run)
+            ready = normalize_batch.submit(run.frames, counts, valid, normalized, stages.normalize, workers)
+            cut = tile_batch.submit(run.frames, normalized, tiles, grid, workers, return_state=False, wait_for=[ready])
+            submitted += [ready, cut]
+    finally:
+        runs = gather(submitted)
+    return _Taken(tuple(run.frames for run in ingested), normalized, tiles, (*ingested, *runs))
+
+
+def _inpaint(plan: RunPlan, taken: _Taken, stages: StageSettings, folder: str | None, workers: Workers) -> _Filled:
+    """Fill the gaps with the given model, or with one that is trained on the scan."""
+    model, predictions, runs, left_out = None, None, list[StageRun](), list[LeftOut]()
+    if not gaps_to_fill(taken.normalized):
+        left_out += [LeftOut(what=stage, why="the frames have no gaps") for stage in ("train", "infer")]
+    elif folder is not None:
+        model = find_model(folder, needs(stages.normalize))
+        left_out.append(LeftOut(what="train", why=f"a model was given: {folder}"))
+    else:
+        trained, model = train_on_scan(plan, taken.normalized, taken.tiles, stages)
+        runs.append(trained)
+    if model is not None:
+        predictions = place_predictions(plan, taken.tiles, model)
+    inpainted, provenance = place_stitched(plan, taken.normalized, predictions, stages.stitch)
+    grid = grid_of(taken.normalized, stages.tile)
+    progress = Progress("stitch", sum(len(batch) for batch in taken.batches))
+    inferred, stitched = [], []
+    for batch in taken.batches:
+        ready = []
+        if model is not None and predictions is not None:
+            ready = [infer_batch.submit(batch, taken.tiles, predictions, model, stages.infer)]
+        outputs = (inpainted, provenance)
+        stitched.append(
+            stitch_batch.submit(
+                batch,
+                taken.normalized,
+                predictions,
+                outputs,
+                grid,
+                stages.stitch,
+                workers,
+                return_state=False,
+                wait_for=ready,
+            )
+        )
+        inferred += ready
+    runs += gather(inferred) + gather(stitched, progress)
+    return _Filled(taken.batches, taken.normalized, inpainted, provenance, model, tuple(runs), tuple(left_out))
+
+
+def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -> _Mapped:
+    """Latent vectors for scans of at least two frames, a map for longer ones."""
+    n_frames = filled.batches[-1].stop
+    if n_frames < MIN_FRAMES_TO_ENCODE:
+        why = f"{n_frames} frame has nothing to be compared with"
+        return _Mapped(left_out=tuple(LeftOut(what=stage, why=why) for stage in ("encode", "cluster")))
+    trained, encoder = train_encoder(plan, filled.inpainted, stages.encode, stages.infer.device)
+    latent = place_latent(plan, filled.inpainted, encoder, stages.encode)
+    runs = gather(
+        [encode_batch.submit(batch, filled.inpainted, latent, encoder, stages.infer.device) for batch in filled.batches]
+    )
+    if n_frames < stages.cluster.min_frames:
+        why = f"{n_frames} frames make no map; it needs {stages.cluster.min_frames} (cluster.min_frames)"
+        return _Mapped(None, encoder, (trained, *runs), (LeftOut(what="cluster", why=why),))
+    clustered, coordinates, cluster = cluster_frames(plan, latent, stages.cluster)
+    return _Mapped((coordinates, cluster), encoder, (trained, *runs, clustered))
+
+
+def _results(taken: _Taken, filled: _Filled, mapped: _Mapped) -> ScanResults:
+    return ScanResults(
+        filled.normalized,
+        filled.inpainted,
+        filled.provenance,
+        mapped.latent_map,
+        tuple(model for model in (filled.model, mapped.encoder) if model is not None),
+        (*taken.runs, *filled.runs, *mapped.runs),
+        tuple((part.what, part.why) for part in (*filled.left_out, *mapped.left_out)),
+    )

@@ -1,0 +1,112 @@
+"""Encode: frames become `latent` (frame, latent), by a convolutional autoencoder that learns from the scan itself."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from dlsia_core.latent import FrameRecipe, encode_frames, pool_frames
+from dlsia_core.networks import ConvAutoencoder, build_network
+from dlsia_core.training import ArrayExamples, fit, weighted_l2
+from dlsia_core.training import TrainSettings as FitSettings
+from tasks.devices import device_slot
+from tasks.infer import ONE_AT_A_TIME
+from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
+from tasks.models import ModelRef, network_of
+from tasks.settings.stages import EncodeSettings
+from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
+from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+
+VERSION = 1
+MIN_FRAMES_TO_ENCODE = 2
+
+
+@stage_task("train-encoder")
+def train_encoder(
+    plan: RunPlan, inpainted: ArrayRef, settings: EncodeSettings, device_name: str
+) -> tuple[StageRun, ModelRef]:
+    """Train the autoencoder on frames spread evenly over the scan, or find the one that was trained."""
+    started = time.monotonic()
+    lineage = {"settings": settings.model_dump(mode="json"), "frames": inpainted.lineage}
+    folder = model_folder(plan.scan, "encoder", {"stage": "encode", "version": VERSION, **lineage})
+    if model := finished_model(folder):
+        return StageRun("train-encoder", FrameRange(0, 0), 0, 0.0, 0), model
+    frames, recipe = _learning_set(open_store(plan.scan), inpainted, settings)
+    network = build_network(
+        {
+            "network": "ConvAutoencoder",
+            "in_channels": 1,
+            "out_channels": 1,
+            "depth": settings.depth,
+            "base_channels": settings.base_channels,
+            "latent_dim": settings.latent,
+            "input_shape": recipe.size,
+        },
+        settings.seed,
+    )
+    with device_slot(device_name) as device:
+        fitted = resumable(
+            folder / "checkpoint",
+            lambda checkpoint: fit(
+                network,
+                ArrayExamples(frames),
+                weighted_l2,
+                FitSettings(settings.epochs, settings.batch_size, settings.learning_rate, seed=settings.seed),
+                checkpoint_folder=checkpoint,
+                device=device,
+                on_epoch=log_epoch("autoencoder", settings.epochs),
+                max_seconds=60 * settings.max_minutes,
+            ),
+        )
+    description = {
+        "recipe": recipe.to_dict(),
+        "trained_on": {"frames": len(frames)},
+        "curve": curve_of("autoencoder", fitted, "mean square error, standardized"),
+    }
+    model = finish(folder, fitted, description)
+    frames_seen = FrameRange(0, len(frames))
+    return StageRun("train-encoder", frames_seen, len(frames), time.monotonic() - started, 0), model
+
+
+def _learning_set(
+    store: ScanStore, inpainted: ArrayRef, settings: EncodeSettings
+) -> tuple[npt.NDArray[np.float32], FrameRecipe]:
+    """Network inputs (frame, channel, row, column), pooled frame by frame as they are read."""
+    rows = np.linspace(0, store.n_frames - 1, min(settings.max_frames, store.n_frames)).round().astype(int)
+    shape = store.array(inpainted.path).shape[1:]
+    size = (min(settings.pooled_shape[0], shape[0]), min(settings.pooled_shape[1], shape[1]))
+    pooled = np.concatenate(
+        [pool_frames(store.read(inpainted.path, int(row), int(row) + 1), size) for row in np.unique(rows)]
+    )
+    recipe = FrameRecipe.from_frames(pooled, size)
+    return recipe.prepare(pooled), recipe
+
+
+def place_latent(plan: RunPlan, inpainted: ArrayRef, encoder: ModelRef, settings: EncodeSettings) -> ArrayRef:
+    """Find or make the array; its lineage holds the encoder's weights."""
+    spec = ArraySpec("latent", (settings.latent,), ("latent_component",), "float32", np.nan)
+    return place(plan, [spec], {"stage": "encode", "version": VERSION, "model": encoder.digest}, [inpainted])[0]
+
+
+@stage_task("encode")
+def encode_batch(
+    frames: FrameRange, inpainted: ArrayRef, latent: ArrayRef, encoder: ModelRef, device_name: str
+) -> StageRun:
+    """Encode the frames that are not done yet."""
+    with device_slot(device_name) as device:
+        return run_shards([latent], frames, _Encode(inpainted.path, encoder, str(device)), ONE_AT_A_TIME)
+
+
+@dataclass(frozen=True)
+class _Encode:
+    inpainted: str
+    encoder: ModelRef
+    device: str
+
+    def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
+        network, description = network_of(self.encoder)
+        recipe = FrameRecipe.from_dict(description["recipe"])
+        frames = store.read(self.inpainted, start, stop)
+        return [encode_frames(cast(ConvAutoencoder, network), frames, recipe, device=self.device)]
