@@ -23,7 +23,7 @@ def ingest_scan(
         ingest: How files become arrays.
         workers: Where shards are computed.
     """
-    path, found = survey(source, store)
+    path, found = survey(source, store, ingest)
     with writable_scan(path, found, source, ingest) as scan:
         for _ in ingested_batches(scan, ingest, workers):
             pass

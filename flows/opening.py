@@ -13,11 +13,11 @@ from tasks.store import FrameState, ScanRef, ScanStore, open_store
 from tasks.survey import Survey, survey_source
 
 
-def survey(source: str, store: str) -> tuple[Path, Survey]:
+def survey(source: str, store: str, settings: IngestSettings) -> tuple[Path, Survey]:
     """Survey the source against what the store holds, if anything. Writes nothing."""
     path = confine(store, "store")
     held = ScanStore(path).frames if (path / "zarr.json").exists() else None
-    return path, survey_source(source, held)
+    return path, survey_source(source, held, settings.validity)
 
 
 @contextmanager

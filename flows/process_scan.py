@@ -67,7 +67,7 @@ def process_scan(
         workers: Where shards are computed.
     """
     stages = StageSettings(normalize, tile, train, infer, stitch, encode, cluster)
-    path, found = survey(source, store)
+    path, found = survey(source, store, ingest)
     check_settings(stages, path, found, model)
     with writable_scan(path, found, source, ingest) as scan:
         plan = RunPlan(scan, {"model": model, **stages.to_dict()})

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.errors import FrameReadError, SourceError
-from tasks.readers import FilePeek, find_doubles, find_files, open_file, peek_file
+from tasks.readers import (
+    FilePeek,
+    ValidityRule,
+    check_rule,
+    file_format,
+    find_doubles,
+    find_files,
+    open_file,
+    peek_file,
+)
 from tasks.settings import confine
 from tasks.store import FrameRecord, FrameState
 from tasks.store.ledger import FrameLedger
@@ -33,11 +42,13 @@ class Survey:
     warnings: tuple[str, ...] = field(default=())
 
 
-def survey_source(source: str, ledger: FrameLedger | None) -> Survey:
+def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule = ValidityRule()) -> Survey:
     """List the frames of a folder, file or glob, reading headers only, and only of files that are new or changed.
 
-    Raises `SourceError` for an empty source, one outside the allowed roots, or frames of several shapes or types.
+    Raises `SourceError` for an empty source, one outside the allowed roots, or frames of several shapes or types, and
+    `SettingsError` for a rule of validity that does not fit the frames.
     """
+    check_rule(rule)
     files = [_named_in_full(file) for file in find_files(source)]
     for file in files:
         confine(file, "source")
@@ -47,6 +58,8 @@ def survey_source(source: str, ledger: FrameLedger | None) -> Survey:
         peeks = list(pool.map(_peek, unknown))
     readable = [peek for peek in peeks if isinstance(peek, FilePeek)]
     _refuse_mixture(source, readable)
+    if readable:
+        check_rule(rule, readable[0].shape)
     records = [_double(file, kept) for file, kept in doubles.items() if not _is_known(file, ledger)]
     warnings: list[str] = []
     for file, peek in zip(unknown, peeks, strict=True):
@@ -70,12 +83,21 @@ def _is_known(file: Path, ledger: FrameLedger | None) -> bool:
     records = ledger.of_file(str(file)) if ledger else []
     if not records:
         return False
-    stat = file.stat()
+    state = _state_of(file)
     return all(
-        (record.size_bytes, record.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-        and not record.reason.startswith(UNREADABLE)
-        for record in records
+        (record.size_bytes, record.mtime_ns) == state and not record.reason.startswith(UNREADABLE) for record in records
     )
+
+
+def _state_of(file: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns; those of an HDF5 master cover the files that it links to."""
+    if file_format(file) == "hdf5" and isinstance(peek := _peek(file), FilePeek):
+        return peek.size_bytes, peek.mtime_ns
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        status = file.lstat()  # a link to nowhere has a state too
+    return status.st_size, status.st_mtime_ns
 
 
 def _peek(file: Path) -> FilePeek | FrameReadError:
@@ -83,12 +105,13 @@ def _peek(file: Path) -> FilePeek | FrameReadError:
         return peek_file(file)
     except FrameReadError as error:
         return error
+    except OSError as error:
+        return FrameReadError(f"{UNREADABLE}: {error}; the next run tries again")
 
 
 def _double(file: Path, kept: Path) -> FrameRecord:
-    stat = file.stat()
     reason = f"the same frame as {kept.name} beside it, compressed"
-    return FrameRecord(str(file), 0, FrameState.DOUBLE, stat.st_size, stat.st_mtime_ns, reason=reason)
+    return FrameRecord(str(file), 0, FrameState.DOUBLE, *_state_of(file), reason=reason)
 
 
 def _records_of(
@@ -96,9 +119,8 @@ def _records_of(
 ) -> Iterable[FrameRecord]:
     known = {record.index: record for record in (ledger.of_file(str(file)) if ledger else [])}
     if isinstance(peek, FrameReadError):
-        stat = file.stat()
         if not known or known[0].state is not FrameState.INGESTED:
-            yield FrameRecord(str(file), 0, FrameState.QUARANTINED, stat.st_size, stat.st_mtime_ns, reason=str(peek))
+            yield FrameRecord(str(file), 0, FrameState.QUARANTINED, *_state_of(file), reason=str(peek))
         else:
             warnings.append(f"{file.name} was ingested whole, and is damaged now: {peek}")
         return
