@@ -1,0 +1,167 @@
+"""Inpainting: an untrained network is the linear interpolation, training improves on it, predictions stand alone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlsia_core.errors import ArrayError, SettingError
+from dlsia_core.gaps import fill_linear
+from dlsia_core.inpainting import HiddenPixelExamples, InpaintingRecipe, build_inpainter, predict
+from dlsia_core.training import TrainSettings, fit, weighted_l1
+
+CONFIG = {"network": "TUNet", "depth": 2, "base_channels": 6, "activation": "silu"}
+SHAPE = (48, 32)
+
+
+def rings(count: int, seed: int) -> np.ndarray:
+    """Tiles of smooth rings with Poisson noise, as logarithms, and a true gap of two rows."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    centers = rng.uniform(-40, -10, size=(count, 2, 1, 1))
+    radius = np.hypot(rows - centers[:, 0], columns - centers[:, 1])
+    counts = rng.poisson(200 * (1.2 + np.cos(radius / 2.5)))
+    tiles = np.log1p(counts).astype(np.float32) / 10
+    tiles[:, 30:32] = np.nan
+    return tiles
+
+
+def gaps(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    hidden = np.zeros((count, *SHAPE), bool)
+    for one in hidden:
+        row, column = rng.integers(0, 25), rng.integers(2, 25)
+        one[row : row + 4] = True
+        one[:, column : column + 3] = True
+    return hidden
+
+
+def test_an_untrained_network_predicts_the_linear_interpolation() -> None:
+    tiles = rings(2, seed=0)
+    recipe = InpaintingRecipe.from_tiles(tiles)
+    predictions = predict(build_inpainter(CONFIG, recipe, seed=0), tiles, recipe)
+    assert np.array_equal(predictions, fill_linear(tiles))
+
+
+def test_a_short_training_beats_linear_interpolation_on_unseen_tiles() -> None:
+    tiles, unseen = rings(48, seed=1), rings(8, seed=2)
+    recipe = InpaintingRecipe.from_tiles(tiles)
+    examples = HiddenPixelExamples(tiles, gaps(16, seed=3), recipe, seed=0, crop_rows=32)
+    settings = TrainSettings(epochs=40, batch_size=8, learning_rate=4e-3, milestones=(28, 36), decay=0.3)
+    network = fit(build_inpainter(CONFIG, recipe, seed=0), examples, weighted_l1, settings).network
+    hidden = gaps(8, seed=4)
+    shown = np.where(hidden, np.float32(np.nan), unseen)
+    judged = hidden & np.isfinite(unseen)
+    error = np.abs(predict(network, shown, recipe) - unseen)[judged].mean()
+    linear = np.abs(fill_linear(shown) - unseen)[judged].mean()
+    assert error < 0.7 * linear, f"L1 {error:.4f} against {linear:.4f}"
+
+
+@pytest.mark.parametrize("prefill", ["linear", "zero"])
+def test_predictions_depend_on_their_own_tile_only(prefill: str) -> None:
+    tiles = rings(5, seed=5)
+    tiles[3] = np.nan  # nothing measured at all
+    recipe = InpaintingRecipe.from_tiles(tiles, prefill)
+    network = build_inpainter(CONFIG | {"normalization": "batch"}, recipe, seed=0)
+    torch.nn.init.ones_(network.head.weight)
+    together = predict(network, tiles, recipe, batch_size=5)
+    backwards = predict(network, tiles[::-1], recipe, batch_size=2)[::-1]
+    assert np.isfinite(together).all()
+    assert together.dtype == np.float32
+    assert np.array_equal(together, backwards)
+
+
+def test_shown_pixels_keep_their_values_with_linear_prefill() -> None:
+    """The loss asks nothing of the network there, so its output must not reach the prediction."""
+    tiles = rings(1, seed=6)
+    recipe = InpaintingRecipe.from_tiles(tiles)
+    network = build_inpainter(CONFIG, recipe, seed=0)
+    torch.nn.init.ones_(network.head.weight)
+    predictions, measured = predict(network, tiles, recipe), np.isfinite(tiles)
+    assert np.array_equal(predictions[measured], tiles[measured])
+    assert not np.allclose(predictions[~measured], fill_linear(tiles)[~measured])
+
+
+@given(indices=st.permutations(range(4)), epoch=st.integers(0, 3))
+def test_an_example_follows_from_seed_epoch_and_index(indices: list[int], epoch: int) -> None:
+    tiles = rings(4, seed=7)
+    examples = HiddenPixelExamples(tiles, gaps(6, seed=8), InpaintingRecipe(), seed=1, crop_rows=20)
+    together = examples.batch(epoch, np.array(indices))
+    for place, index in enumerate(indices):
+        alone = examples.batch(epoch, np.array([index]))
+        assert torch.equal(alone.inputs[0], together.inputs[place])
+        assert torch.equal(alone.target[0], together.target[place])
+        assert torch.equal(alone.weight[0], together.weight[place])
+
+
+def test_the_network_never_sees_what_it_is_judged_by() -> None:
+    """Other values under the hidden pixels change the target and nothing of the input."""
+    tiles, hidden = rings(1, seed=9), gaps(1, seed=10)
+    batches = [
+        HiddenPixelExamples(np.where(hidden, tiles + offset, tiles), hidden, InpaintingRecipe()).batch(0, np.array([0]))
+        for offset in (np.float32(0), np.float32(5))
+    ]
+    assert torch.equal(batches[0].inputs, batches[1].inputs)
+    judged = torch.from_numpy(hidden & np.isfinite(tiles))[:, None]
+    assert torch.equal(batches[0].weight, judged.float())
+    assert torch.allclose(batches[1].target[judged] - batches[0].target[judged], torch.tensor(5.0), atol=1e-5)
+
+
+def test_by_hand_with_both_prefills() -> None:
+    tiles = np.array([[[1.0, 2.0, 4.0, np.nan]]], dtype=np.float32)
+    hidden = np.array([[[False, True, False, False]]])
+    linear = HiddenPixelExamples(tiles, hidden, InpaintingRecipe("linear", center=1.0, scale=2.0)).batch(
+        0, np.array([0])
+    )
+    assert linear.inputs[0, 0, 0].tolist() == [0, 0.75, 1.5, 1.5]  # (1, 2.5, 4, 4) standardized
+    assert linear.inputs[0, 1, 0].tolist() == [1, 0, 1, 0]
+    assert linear.target[0, 0, 0, 1] == -0.25  # (2 - 2.5) / 2
+    assert linear.weight[0, 0, 0].tolist() == [0, 1, 0, 0]
+    blind = HiddenPixelExamples(tiles, hidden, InpaintingRecipe("zero", center=1.0, scale=2.0)).batch(0, np.array([0]))
+    assert blind.inputs[0].tolist() == [[[0, 0, 1.5, 0]]]
+    assert blind.target[0, 0, 0].tolist() == [0, 0.5, 1.5, 0]
+    assert blind.weight[0, 0, 0].tolist() == [1, 1, 1, 0]
+
+
+def test_the_digest_knows_everything_that_decides_the_examples() -> None:
+    tiles, hidden = rings(2, seed=0), gaps(2, seed=0)
+    variants = [
+        HiddenPixelExamples(tiles, hidden, InpaintingRecipe()),
+        HiddenPixelExamples(tiles + 1, hidden, InpaintingRecipe()),
+        HiddenPixelExamples(tiles, ~hidden, InpaintingRecipe()),
+        HiddenPixelExamples(tiles, hidden, InpaintingRecipe("zero")),
+        HiddenPixelExamples(tiles, hidden, InpaintingRecipe(), seed=1),
+        HiddenPixelExamples(tiles, hidden, InpaintingRecipe(), crop_rows=5),
+    ]
+    assert len({examples.digest for examples in variants}) == len(variants)
+    assert variants[0].digest == HiddenPixelExamples(tiles.copy(), hidden, InpaintingRecipe()).digest
+
+
+def test_a_recipe_comes_back_from_its_dictionary() -> None:
+    recipe = InpaintingRecipe.from_tiles(rings(2, seed=0), "zero")
+    assert InpaintingRecipe(**recipe.to_dict()) == recipe
+
+
+def test_what_cannot_work_is_refused() -> None:
+    tiles, hidden = rings(2, seed=0), gaps(2, seed=0)
+    recipe = InpaintingRecipe()
+    with pytest.raises(ArrayError, match="hold no measured pixel"):
+        InpaintingRecipe.from_tiles(np.full_like(tiles, np.nan))
+    with pytest.raises(SettingError, match="prefill is 'cubic'; it must be one of"):
+        InpaintingRecipe("cubic")
+    with pytest.raises(SettingError, match="scale greater than 0"):
+        InpaintingRecipe(scale=0.0)
+    with pytest.raises(ArrayError, match=r"hidden has shape .*for tiles of \(48, 32\)"):
+        HiddenPixelExamples(tiles, hidden[:, 1:], recipe)
+    with pytest.raises(ArrayError, match="wanted bool"):
+        HiddenPixelExamples(tiles, hidden.astype(np.uint8), recipe)
+    with pytest.raises(SettingError, match="crop_rows is 49; it must be 1 to 48"):
+        HiddenPixelExamples(tiles, hidden, recipe, crop_rows=49)
+    with pytest.raises(SettingError, match="does not know 'bass'"):
+        build_inpainter(CONFIG | {"bass": 3}, recipe, seed=0)
+    network = build_inpainter(CONFIG, recipe, seed=0)
+    with pytest.raises(ArrayError, match="finite or NaN"):
+        predict(network, tiles + np.float32(np.inf), recipe)
+    with pytest.raises(ArrayError, match="0 items"):
+        predict(network, tiles[:0], recipe)
