@@ -46,7 +46,7 @@ def main() -> None:
         raw = source_of(Path(folder), options.frames, options.data)
         settings, workers = IngestSettings(compression=options.compression), Workers(threads=options.threads)
         started = time.perf_counter()
-        survey = survey_source(str(raw), None)
+        survey = survey_source(str(raw), None, settings.validity)
         surveyed = time.perf_counter()
         scan = prepare_ingest(Path(folder) / "scan.zarr", survey, settings)
         written = 0

@@ -42,7 +42,7 @@ class Survey:
     warnings: tuple[str, ...] = field(default=())
 
 
-def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule = ValidityRule()) -> Survey:
+def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -> Survey:
     """List the frames of a folder, file or glob, reading headers only, and only of files that are new or changed.
 
     Raises `SourceError` for an empty source, one outside the allowed roots, or frames of several shapes or types, and

@@ -44,7 +44,7 @@ def write_frames() -> Callable[..., list[Path]]:
 def ingest_all() -> Callable[..., ScanStore]:
     def ingest(source, store: Path, settings: IngestSettings = IngestSettings(batch_frames=16)) -> ScanStore:
         held = ScanStore(store).frames if store.exists() else None
-        found = survey_source(str(source), held)
+        found = survey_source(str(source), held, settings.validity)
         scan: ScanRef = prepare_ingest(store, found, settings)
         with open_store(scan).writing():
             enter_frames(scan, found, str(source))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import SettingsError, SourceError, StoreError
+from tasks.readers import ValidityRule
 from tasks.settings.ingest import IngestSettings
 from tasks.store import FrameState, ScanStore
 from tasks.survey import survey_source
@@ -64,7 +65,7 @@ def test_a_second_run_reads_no_file_and_changes_no_byte(tmp_path, write_frames, 
     before = array_files(store)
     for path in paths:
         path.chmod(0)  # whoever is not root could not even open it
-    assert survey_source(str(tmp_path / "raw"), store.frames).new == []
+    assert survey_source(str(tmp_path / "raw"), store.frames, ValidityRule()).new == []
     assert array_files(ingest_all(tmp_path / "raw", store.path)) == before
 
 
@@ -127,7 +128,7 @@ def test_a_file_altered_after_ingest_is_reported_and_does_not_reach_the_store(
     store = ingest_all(tmp_path / "raw", tmp_path / "scan.zarr")
     [other] = write_frames(tmp_path / "other", [3])
     shutil.copy(other, tmp_path / "raw" / "scan_2.cbf")
-    [warning] = survey_source(str(tmp_path / "raw"), store.frames).warnings
+    [warning] = survey_source(str(tmp_path / "raw"), store.frames, ValidityRule()).warnings
     assert "scan_2.cbf has changed since it was ingested" in warning
     store = ingest_all(tmp_path / "raw", store.path)
     np.testing.assert_array_equal(store.read("counts", 0, 2), expected([1, 2]))
@@ -138,11 +139,11 @@ def test_frames_of_two_shapes_are_refused_with_a_source_for_each(tmp_path, write
     write_frames(tmp_path / "raw", [1, 2], prefix="small")
     write_frames(tmp_path / "raw", [1, 2], (32, 40), prefix="wide")
     with pytest.raises(SourceError, match="several shapes") as caught:
-        survey_source(str(tmp_path / "raw"), None)
+        survey_source(str(tmp_path / "raw"), None, ValidityRule())
     for prefix in ("small", "wide"):
         pattern = f"{tmp_path / 'raw'}/{prefix}_*.cbf"
         assert pattern in str(caught.value)
-        assert len(survey_source(pattern, None).new) == 2
+        assert len(survey_source(pattern, None, ValidityRule()).new) == 2
 
 
 def test_a_store_refuses_other_frames_and_other_rules(tmp_path, write_frames, ingest_all):
@@ -162,7 +163,7 @@ def test_a_source_outside_the_allowed_roots_is_refused(tmp_path, write_frames, m
     monkeypatch.setenv("DLSIA_FLOWS_SOURCE_ROOTS", str(tmp_path / "allowed"))
     for source in (tmp_path / "secret", tmp_path / "allowed" / "link", tmp_path / "allowed" / ".." / "secret"):
         with pytest.raises(SourceError, match="outside the allowed roots"):
-            survey_source(str(source), None)
+            survey_source(str(source), None, ValidityRule())
 
 
 def test_a_store_outside_the_allowed_roots_is_refused(tmp_path, monkeypatch):
