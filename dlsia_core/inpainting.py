@@ -89,7 +89,8 @@ class HiddenPixelExamples:
 
     tiles: (tile, tile_row, tile_column) float32, NaN = not measured.
     hidden: (map, tile_row, tile_column) bool, True = hide; each example and epoch takes one of the maps at random.
-    crop_rows: train on that many neighbouring rows of a tile, at a random place; None = whole tiles.
+    crop_rows: train on that many neighboring rows of a tile, at a random place; None = whole tiles. A tile then gives
+        as many examples as crops fit in, so that an epoch costs the same; more and smaller steps learn faster.
     Raises ArrayError where shapes do not fit, SettingError for a weight or crop that is not allowed.
     """
 
@@ -113,7 +114,13 @@ class HiddenPixelExamples:
             raise SettingError(f"crop_rows is {self.crop_rows}; it must be 1 to {self.tiles.shape[1]}, or None")
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return len(self.tiles) * self._crops
+
+    @property
+    def _crops(self) -> int:
+        """Examples of each tile."""
+        rows: int = self.tiles.shape[1]
+        return rows // (self.crop_rows or rows)
 
     def batch(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
         examples = [self._example(epoch, int(index)) for index in indices]
@@ -125,7 +132,7 @@ class HiddenPixelExamples:
         rows = self.tiles.shape[1]
         height = self.crop_rows or rows
         start = int(rng.integers(rows - height + 1))
-        values = self.tiles[index, start : start + height]
+        values = self.tiles[index // self._crops, start : start + height]
         hidden = self.hidden[rng.integers(len(self.hidden)), start : start + height]
         inputs, reference = self.recipe.prepare(np.where(hidden, np.float32(np.nan), values))
         counted = np.isfinite(values) & hidden if self.recipe.prefill == "linear" else np.isfinite(values)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -76,7 +77,9 @@ def process_scan(
         filled = _inpaint(plan, taken, stages, model, workers)
         mapped = _encode_and_cluster(plan, filled, stages)
         report = write_scan_report(plan, source, _results(taken, filled, mapped), found)
-        return completed(result_of(scan, found, (*filled.left_out, *mapped.left_out), report))
+        create_markdown_artifact(report.summary, key="scan-summary", description=f"Summary of {scan.path}")
+        create_table_artifact(report.throughput, key="scan-throughput", description=f"Throughput of {scan.path}")
+        return completed(result_of(scan, found, (*filled.left_out, *mapped.left_out), report.path))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from tasks.report import (
     ReportContent,
     StageFacts,
     frames_with_thumbnail,
+    summary_markdown,
+    throughput_rows,
     write_report,
 )
 from tasks.stage import RunPlan, StageRun, stage_task
@@ -48,14 +50,23 @@ class ScanResults:
     left_out: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class WrittenReport:
+    """The report's path, and the same facts in short for Prefect artifacts."""
+
+    path: str
+    summary: str
+    throughput: list[dict[str, Any]]
+
+
 @stage_task("report")
-def write_scan_report(plan: RunPlan, source: str, results: ScanResults, survey: Survey) -> str:
-    """Write the report beside the store; return its path."""
+def write_scan_report(plan: RunPlan, source: str, results: ScanResults, survey: Survey) -> WrittenReport:
+    """Write the report beside the store."""
     content = collect(plan, source, results, survey)
     path = report_path(plan, results.inpainted)
     write_report(content, path)
     logger.info("report: %s", path)
-    return str(path)
+    return WrittenReport(str(path), summary_markdown(content), throughput_rows(content))
 
 
 def report_path(plan: RunPlan, inpainted: ArrayRef) -> Path:
