@@ -83,7 +83,15 @@ def test_shown_pixels_keep_their_values_with_linear_prefill() -> None:
     assert not np.allclose(predictions[~measured], fill_linear(tiles)[~measured])
 
 
-@given(indices=st.permutations(range(4)), epoch=st.integers(0, 3))
+def test_an_epoch_costs_the_same_whatever_the_crop() -> None:
+    tiles, hidden = rings(3, seed=7), gaps(6, seed=8)
+    lengths = [len(HiddenPixelExamples(tiles, hidden, InpaintingRecipe(), crop_rows=rows)) for rows in (None, 16, 20)]
+    assert lengths == [3, 9, 6]
+    examples = HiddenPixelExamples(tiles, hidden, InpaintingRecipe(), crop_rows=16)
+    assert examples.batch(0, np.arange(9)).inputs.shape == (9, 2, 16, 32)
+
+
+@given(indices=st.permutations(range(8)), epoch=st.integers(0, 3))
 def test_an_example_follows_from_seed_epoch_and_index(indices: list[int], epoch: int) -> None:
     tiles = rings(4, seed=7)
     examples = HiddenPixelExamples(tiles, gaps(6, seed=8), InpaintingRecipe(), seed=1, crop_rows=20)
