@@ -14,6 +14,7 @@ from tasks.devices import device_slot
 from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
 from tasks.models import ModelRef
 from tasks.planning import StageSettings, needs
+from tasks.settings.stages import TrainSettings
 from tasks.stage import RunPlan, StageRun, stage_task
 from tasks.store import ArrayRef, FrameRange, ScanStore, open_store
 from tasks.tile import grid_of
@@ -56,21 +57,21 @@ def train_on_scan(
             "depth": settings.depth,
             "base_channels": settings.base_channels,
             "growth_rate": settings.growth_rate,
+            "activation": "silu",
         },
         recipe,
         settings.seed,
     )
     hidden = hiding.draw(HIDDEN_MAPS, settings.seed)
     unseen = hiding.draw(len(validation), settings.seed + 1)
-    fit_settings = FitSettings(settings.epochs, settings.batch_size, settings.learning_rate, seed=settings.seed)
     with device_slot(stages.infer.device) as device:
         fitted = resumable(
             folder / "checkpoint",
             lambda checkpoint: fit(
                 network,
-                HiddenPixelExamples(training, hidden, recipe, settings.seed),
+                HiddenPixelExamples(training, hidden, recipe, settings.seed, _crop_rows(stages)),
                 weighted_l1,
-                fit_settings,
+                _fit_settings(settings),
                 validation=HiddenPixelExamples(validation, unseen, recipe, settings.seed),
                 checkpoint_folder=checkpoint,
                 device=device,
@@ -85,11 +86,29 @@ def train_on_scan(
         "origin": origin,
         "tile_shape": list(stages.tile.shape),
         "trained_on": {"tiles": len(training), "held_out": len(validation)},
-        "curve": curve_of("inpainting network", fitted, "L1 on hidden pixels, standardized"),
+        "curve": curve_of("inpainting network", fitted, "L1 on hidden pixels, in standard deviations of the tiles"),
         "quality": quality,
     }
     model = finish(folder, fitted, description)
     return StageRun("train", FrameRange(0, len(training)), len(training), time.monotonic() - started, 0), model
+
+
+def _crop_rows(stages: StageSettings) -> int | None:
+    rows = stages.train.crop_rows
+    return None if rows is None or rows >= stages.tile.shape[0] else rows
+
+
+def _fit_settings(settings: TrainSettings) -> FitSettings:
+    falls = (round(0.6 * settings.epochs), round(0.85 * settings.epochs))
+    return FitSettings(
+        settings.epochs,
+        settings.batch_size,
+        settings.learning_rate,
+        milestones=tuple(sorted({epoch for epoch in falls if 0 < epoch < settings.epochs})),
+        decay=0.3,
+        gradient_clip=1.0,
+        seed=settings.seed,
+    )
 
 
 def _learning_set(
