@@ -116,6 +116,8 @@ def _start(home: Path, grace_s: float) -> str:
     assert supervisor.stdout
     with supervisor.stdout as answer:
         line = answer.readline()
+    # It outlives this process on purpose; without this Python would warn of a process that nobody waited for.
+    supervisor.returncode = 0
     if not line:
         raise ServerError(f"the embedded Prefect server ended while starting; see {home / 'supervisor.log'}")
     facts = json.loads(line)
