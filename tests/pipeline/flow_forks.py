@@ -1,0 +1,57 @@
+"""Runs `process_scan` again and again, each time in a process of its own, which may be killed.
+
+Imports take five seconds and compiling UMAP ten, so they are done once, here, and each run is a fork of this process.
+Each line on standard input is JSON: {"arguments": of process_scan, "log": path}. Answers on standard output: a line
+with the process id, and when that process has ended, a line with its exit status (-9: killed) and what the flow
+returned or raised.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlsia_core.latent import umap_coordinates
+from flows.process_scan import process_scan
+
+LOGGED = {"tasks": logging.INFO, "prefect.task_runs": logging.DEBUG}
+"""Loggers that tell which stage is under way."""
+
+
+def run(arguments: dict[str, Any], log: str) -> dict[str, Any]:
+    handler = logging.FileHandler(log, mode="w")
+    for name, level in LOGGED.items():
+        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).addHandler(handler)
+    try:
+        return {"result": process_scan(**arguments).model_dump(mode="json")}
+    except Exception as error:
+        logging.getLogger("tasks").exception("the flow failed")
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+def main() -> None:
+    umap_coordinates(np.random.default_rng(0).random((20, 4), dtype=np.float32))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = Path(request["log"] + ".answer")
+        answer.unlink(missing_ok=True)
+        if not (child := os.fork()):
+            answer.write_text(json.dumps(run(**request)))
+            os._exit(0)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
+        _, status = os.waitpid(child, 0)
+        found = json.loads(answer.read_text()) if answer.exists() else {}
+        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), **found}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
