@@ -97,7 +97,11 @@ def collect(plan: RunPlan, source: str, results: ScanResults, survey: Survey) ->
         numbering_holes=numbering_holes([int(number) for number in store.read("frame_number", 0, store.n_frames)]),
         pictures=_pictures(store, results),
         curves=[curve for model in results.models for curve in _curves(model)],
-        inpainting_quality=[row for model in results.models for row in network_of(model)[1].get("quality", [])],
+        inpainting_quality=[
+            {"method": row["method"], **row}
+            for model in results.models
+            for row in network_of(model)[1].get("quality", [])
+        ],
         latent=_latent_map(store, results),
         left_out=results.left_out,
         group=results.inpainted.path.removesuffix("inpainted").rstrip("/"),

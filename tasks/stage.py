@@ -138,8 +138,8 @@ def run_shards(
 
     run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
     computed = sum(stop - start for _, start, stop in missing)
-    name = paths[0].split("/")[-1]
-    return StageRun(name, frames, computed, time.monotonic() - started, sum(written))
+    stage = str(store.array(paths[0]).attrs["origin"]["stage"])  # type: ignore[index, call-overload]
+    return StageRun(stage, frames, computed, time.monotonic() - started, sum(written))
 
 
 def _void_rewrites(store: ScanStore, paths: Sequence[str], missing: Sequence[tuple[int, int, int]]) -> None:

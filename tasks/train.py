@@ -1,16 +1,20 @@
 """Train: an inpainting network learns from the scan's own measured pixels, where no model is given."""
 
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dlsia_core.hiding import HidingPlan
 from dlsia_core.inpainting import HiddenPixelExamples, InpaintingRecipe, build_inpainter
 from dlsia_core.inpainting_quality import quality_on_hidden
 from dlsia_core.training import TrainSettings as FitSettings
-from dlsia_core.training import fit, weighted_l1
+from dlsia_core.training import FitResult, fit, weighted_l1
 from tasks.devices import device_slot
+from tasks.errors import StoreError
 from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
 from tasks.models import ModelRef
 from tasks.planning import StageSettings, needs
@@ -49,48 +53,57 @@ def train_on_scan(
     folder = model_folder(plan.scan, "inpainting", origin)
     if model := finished_model(folder):
         return StageRun("train", FrameRange(0, 0), 0, 0.0, 0), model
-    hiding, training, validation = _learning_set(open_store(plan.scan), normalized, tiles, stages)
-    recipe = InpaintingRecipe.from_tiles(training, settings.prefill)
-    network = build_inpainter(
-        {
-            "network": "TUNet",
-            "depth": settings.depth,
-            "base_channels": settings.base_channels,
-            "growth_rate": settings.growth_rate,
-            "activation": "silu",
-        },
-        recipe,
-        settings.seed,
-    )
-    hidden = hiding.draw(HIDDEN_MAPS, settings.seed)
-    unseen = hiding.draw(len(validation), settings.seed + 1)
+    learning = _learning_set(open_store(plan.scan), normalized, tiles, stages)
+    recipe = InpaintingRecipe.from_tiles(learning.training, settings.prefill)
+    unseen = learning.hiding.draw(len(learning.validation), settings.seed + 1)
     with device_slot(stages.infer.device) as device:
         fitted = resumable(
             folder / "checkpoint",
-            lambda checkpoint: fit(
-                network,
-                HiddenPixelExamples(training, hidden, recipe, settings.seed, _crop_rows(stages)),
-                weighted_l1,
-                _fit_settings(settings),
-                validation=HiddenPixelExamples(validation, unseen, recipe, settings.seed),
-                checkpoint_folder=checkpoint,
-                device=device,
-                on_epoch=log_epoch("inpainting network", settings.epochs),
-                max_seconds=60 * settings.max_minutes,
-            ),
+            lambda checkpoint: _fit(learning, recipe, unseen, stages, checkpoint, device),
         )
-        quality = quality_on_hidden(fitted.network, validation, unseen, recipe, device=device)
+        quality = quality_on_hidden(fitted.network, learning.validation, unseen, recipe, device=device)
     description = {
         **needs(stages.normalize),
         "recipe": recipe.to_dict(),
         "origin": origin,
         "tile_shape": list(stages.tile.shape),
-        "trained_on": {"tiles": len(training), "held_out": len(validation)},
-        "curve": curve_of("inpainting network", fitted, "L1 on hidden pixels, in standard deviations of the tiles"),
+        "trained_on": learning.summary(),
+        "curve": curve_of("inpainting network", fitted, "L1, standardized"),
         "quality": quality,
     }
     model = finish(folder, fitted, description)
-    return StageRun("train", FrameRange(0, len(training)), len(training), time.monotonic() - started, 0), model
+    return StageRun("train", FrameRange(0, learning.n_frames), learning.n_frames, time.monotonic() - started, 0), model
+
+
+def _fit(
+    learning: "_LearningSet",
+    recipe: InpaintingRecipe,
+    unseen: npt.NDArray[np.bool_],
+    stages: StageSettings,
+    checkpoint: Path,
+    device: torch.device,
+) -> FitResult:
+    """Train a TUNet; `unseen` is what is hidden from it in the validation tiles."""
+    settings = stages.train
+    config = {
+        "network": "TUNet",
+        "depth": settings.depth,
+        "base_channels": settings.base_channels,
+        "growth_rate": settings.growth_rate,
+        "activation": "silu",
+    }
+    hidden = learning.hiding.draw(HIDDEN_MAPS, settings.seed)
+    return fit(
+        build_inpainter(config, recipe, settings.seed),
+        HiddenPixelExamples(learning.training, hidden, recipe, settings.seed, _crop_rows(stages)),
+        weighted_l1,
+        _fit_settings(settings),
+        validation=HiddenPixelExamples(learning.validation, unseen, recipe, settings.seed),
+        checkpoint_folder=checkpoint,
+        device=device,
+        on_epoch=log_epoch("inpainting network", settings.epochs),
+        max_seconds=60 * settings.max_minutes,
+    )
 
 
 def _crop_rows(stages: StageSettings) -> int | None:
@@ -111,44 +124,57 @@ def _fit_settings(settings: TrainSettings) -> FitSettings:
     )
 
 
-def _learning_set(
-    store: ScanStore, normalized: ArrayRef, tiles: ArrayRef, stages: StageSettings
-) -> tuple[HidingPlan, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Tiles to train and to validate on, (tile, tile_row, tile_column), from frames spread evenly over the scan.
+@dataclass(frozen=True)
+class _LearningSet:
+    """Tiles (tile, tile_row, tile_column) to train and to validate on, and from how many frames they come."""
 
-    Whole frames are held out where there are enough of them, so that the loss that chooses the best weights is
-    measured on frames that were not trained on.
+    hiding: HidingPlan
+    training: npt.NDArray[np.float32]
+    validation: npt.NDArray[np.float32]
+    n_frames: int
+
+    def summary(self) -> dict[str, int]:
+        return {"frames": self.n_frames, "tiles": len(self.training), "tiles_held_out": len(self.validation)}
+
+
+def _learning_set(store: ScanStore, normalized: ArrayRef, tiles: ArrayRef, stages: StageSettings) -> _LearningSet:
+    """Take frames evenly over the scan, and hold out whole frames where there are three or more.
+
+    So the loss that chooses the best weights is measured on frames that were not trained on. Shorter scans hold out
+    tiles; a single tile is validated on itself, with other pixels hidden.
     """
-    settings = stages.train
-    grid = grid_of(normalized, stages.tile)
-    first = next(
-        frame
-        for _, start, stop in FrameRange(0, store.n_frames).shards(store.shard_frames)
-        for frame in store.read(normalized.path, start, stop)
-        if np.isnan(frame).any()
-    )
-    hiding = HidingPlan.from_valid(~np.isnan(first), grid)
-    n_wanted = max(1, settings.max_tiles // len(hiding.tiles))
+    hiding = HidingPlan.from_valid(_first_with_gaps(store, normalized), grid_of(normalized, stages.tile))
+    n_wanted = max(1, stages.train.max_tiles // len(hiding.tiles))
     rows = np.unique(np.linspace(0, store.n_frames - 1, min(n_wanted, store.n_frames)).round().astype(int))
-    chosen = np.concatenate([store.read(tiles.path, int(row), int(row) + 1)[0][list(hiding.tiles)] for row in rows])
-    chosen = chosen[: settings.max_tiles]
-    n_held_out = max(1, round(settings.validation_share * len(chosen)))
-    per_frame = len(hiding.tiles)
-    if len(chosen) > 2 * per_frame:
-        n_held_out = max(1, n_held_out // per_frame) * per_frame
-    if len(chosen) == 1:
-        return hiding, chosen, chosen
-    held_out = _spread(len(chosen), n_held_out, per_frame if len(chosen) > 2 * per_frame else 1)
-    return hiding, chosen[~held_out], chosen[held_out]
+    chosen = np.stack([store.read(tiles.path, int(row), int(row) + 1)[0][list(hiding.tiles)] for row in rows])
+    groups = chosen if len(chosen) > 2 else chosen.reshape(-1, 1, *chosen.shape[2:])
+    held_out = spread_evenly(len(groups), stages.train.validation_share)
+    training, validation = (_with_pixels(groups[part]) for part in (~held_out, held_out))
+    return _LearningSet(hiding, training if len(training) else validation, validation, len(rows))
 
 
-def _spread(n_tiles: int, n_held_out: int, group: int) -> npt.NDArray[np.bool_]:
-    """Hold out whole groups of tiles, evenly over the scan.
+def _first_with_gaps(store: ScanStore, normalized: ArrayRef) -> npt.NDArray[np.bool_]:
+    """Measured pixels (row, column) of the first frame that has a gap."""
+    for _, start, stop in FrameRange(0, store.n_frames).shards(store.shard_frames):
+        for measured in ~np.isnan(store.read(normalized.path, start, stop)):
+            if not measured.all():
+                return np.asarray(measured)
+    raise StoreError(f"{store.path}/{normalized.path} has no gaps to learn to fill; leave training out")
 
-    >>> _spread(12, 3, 3).astype(int).tolist()
-    [0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0]
+
+def _with_pixels(groups: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The tiles of all groups of which at least half was measured, or all of them if there is none."""
+    tiles = groups.reshape(-1, *groups.shape[2:])
+    measured = 1 - np.isnan(tiles).mean(axis=(1, 2)) >= 0.5
+    return np.asarray(tiles[measured] if measured.any() else tiles)
+
+
+def spread_evenly(n: int, share: float) -> npt.NDArray[np.bool_]:
+    """Mark a share of n places, at least one, evenly spread.
+
+    >>> spread_evenly(6, 0.3).astype(int).tolist()
+    [0, 1, 0, 0, 1, 0]
     """
-    n_groups = -(-n_tiles // group)
-    n_chosen = max(1, n_held_out // group)
-    groups = ((np.arange(n_chosen) + 0.5) * n_groups / n_chosen).astype(int)
-    return np.isin(np.arange(n_tiles) // group, groups)
+    n_chosen = max(1, round(share * n))
+    places = ((np.arange(n_chosen) + 0.5) * n / n_chosen).astype(int)
+    return np.isin(np.arange(n), places)

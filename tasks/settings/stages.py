@@ -69,8 +69,8 @@ class TrainSettings(Settings):
     epochs: int = Field(
         default=12,
         ge=1,
-        description="Passes over the training tiles, each over as many pixels as the tiles have; the learning rate falls "
-        "to 0.3 of itself after 60 % and 85 % of them.",
+        description="Passes over the training tiles, each over as many pixels as they have; the learning rate falls to "
+        "0.3 of itself after 60 % and 85 % of them.",
     )
     batch_size: int = Field(default=8, ge=1, description="Tiles per step.")
     learning_rate: float = Field(default=3e-3, gt=0, description="Of the Adam optimizer.")
