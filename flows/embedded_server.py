@@ -6,17 +6,21 @@ Prefect's own ephemeral server would stop at once and lose most records of task 
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
-from prefect import Flow
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect import Flow, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext, TagsContext, TaskRunContext
+from prefect.flow_engine import run_flow
 from prefect.settings import get_current_settings, temporary_settings
+from prefect.utilities.callables import get_call_parameters
+from prefect.utilities.names import generate_slug
 
 from flows.server_api import Api
 from flows.server_home import (
@@ -50,7 +54,7 @@ def running_server(grace_s: float = DEFAULT_GRACE_S) -> Iterator[str]:
 class _Server(NamedTuple):
     url: str
     note: Callable[[str], None] | None
-    """Notes a flow run that ends with this process; None for a server that is not ours."""
+    """Notes a flow run that this process drives; None for a server that is not ours."""
 
 
 @contextmanager
@@ -133,25 +137,32 @@ class ServedFlow(Flow[P, R]):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow and return its result."""
+        """Run the flow and return its result, or its state with `return_state=True`."""
         if FlowRunContext.get() or TaskRunContext.get():
             return super().__call__(*args, **kwargs)
         with _used_server(DEFAULT_GRACE_S) as server:
             if server.note is None:
                 with temporary_settings({"api.url": server.url}):
                     return super().__call__(*args, **kwargs)
-            call = copy(self)
-            call.on_running_hooks = [_noting_hook(server.note), *self.on_running_hooks]
             with temporary_settings(_own_server_settings(server.url)):
-                return Flow.__call__(call, *args, **kwargs)
+                how: Literal["state", "result"] = "state" if kwargs.pop("return_state", False) else "result"
+                parameters = get_call_parameters(self.fn, args, kwargs)
+                flow_run = self._noted_run(parameters, server.note)
+                return run_flow(self, flow_run=flow_run, parameters=parameters, return_type=how)
 
+    def _noted_run(self, parameters: dict[str, Any], note: Callable[[str], None]) -> FlowRun:
+        """Make a run that the supervisor can find at whatever moment this process is killed.
 
-def _noting_hook(note: Callable[[str], None]) -> Any:
-    def note_that_this_process_drives_the_run(*facts: Any) -> None:
-        _, flow_run, _ = facts
-        note(str(flow_run.id))
-
-    return note_that_this_process_drives_the_run
+        The name is noted before the run is made, the identifier as soon as it is known: the flow may rename the run.
+        """
+        name = f"{generate_slug(2)}-{secrets.token_hex(3)}"
+        note(f"name {name}")
+        with get_client(sync_client=True) as client:
+            serialized = self.serialize_parameters(parameters)
+            tags = TagsContext.get().current_tags
+            flow_run = client.create_flow_run(self, name=name, parameters=serialized, tags=tags)
+        note(f"id {flow_run.id}")
+        return flow_run
 
 
 def _own_server_settings(url: str) -> dict[str, Any]:

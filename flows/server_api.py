@@ -40,6 +40,10 @@ class Api:
         except (OSError, ValueError):
             return False
 
+    def runs_named(self, name: str) -> list[str]:
+        """Return the identifiers of the flow runs with this name."""
+        return [run["id"] for run in self.call("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})]
+
     def mark_crashed(self, flow_run_id: str, message: str) -> None:
         """Set a flow run that has no final state to Crashed; a run that is unknown is left alone."""
         final = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")

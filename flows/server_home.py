@@ -4,7 +4,7 @@ start.lock      held by whoever starts, joins or stops the server, so that two a
 server.lock     held by the supervisor as long as it lives; the operating system frees it, however it dies
 server.json     address of the running server
 announced       paths of the `prefect.toml` files that lead Prefect's command line to the server
-users/          one file per user, locked by its process; its lines are the flow runs that this process drives
+users/          one file per user, locked by its process; its lines name the flow runs that this process drives
 prefect/        PREFECT_HOME: data base, results
 """
 
@@ -79,7 +79,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def registered_user(home: Path) -> Iterator[Callable[[str], None]]:
-    """Count as a user of the server; yields a function that notes a flow run which this process drives.
+    """Count as a user of the server; yields a function that adds a line about a flow run of this process.
 
     Enter it while `start.lock` is held. A file that is left behind unlocked belongs to a dead process.
     """
@@ -87,8 +87,8 @@ def registered_user(home: Path) -> Iterator[Callable[[str], None]]:
     with path.open("x") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 
-        def note(flow_run_id: str) -> None:
-            file.write(f"{flow_run_id}\n")
+        def note(line: str) -> None:
+            file.write(f"{line}\n")
             file.flush()
 
         try:

@@ -137,8 +137,10 @@ class Supervisor:
         pid = path.name.partition("-")[0]
         message = f"The process that drove this run (pid {pid}) died. Start it again: finished shards are kept."
         try:
-            for flow_run_id in path.read_text().split():
-                self.api.mark_crashed(flow_run_id, message)
+            for line in path.read_text().splitlines():
+                kind, _, value = line.partition(" ")
+                for flow_run_id in [value] if kind == "id" else self.api.runs_named(value):
+                    self.api.mark_crashed(flow_run_id, message)
         except OSError:
             return  # the server does not answer: the file stays, and this is tried again
         path.unlink()

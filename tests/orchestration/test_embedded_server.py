@@ -111,12 +111,29 @@ def test_kill_9_of_a_process_marks_its_run_crashed_though_others_use_the_server(
     url: str, home: Path, start: Callable[..., "subprocess.Popen[str]"], until: Callable[..., None]
 ) -> None:
     user = start("from standin_flows import sleeping; sleeping(60.0)")
-    until(lambda: any(run["state_type"] == "RUNNING" for run in runs(url, "sleeping")), 30, "the run has started")
+    until(lambda: runs(url, "sleeping"), 30, "the run is made")  # Pending: it must not stay so for ever
     user.send_signal(signal.SIGKILL)
     user.wait()
     until(lambda: runs(url, "sleeping")[0]["state_type"] == "CRASHED", 10, "the run is marked as crashed")
     assert f"(pid {user.pid}) died. Start it again" in runs(url, "sleeping")[0]["state"]["message"]
     assert len(list((home / "users").iterdir())) == 2
+
+
+def test_kill_9_before_a_run_has_told_its_identifier(
+    url: str, start: Callable[..., "subprocess.Popen[str]"], until: Callable[..., None]
+) -> None:
+    body = (
+        "from prefect import get_client; from prefect.settings import temporary_settings\n"
+        "    from flows.embedded_server import _used_server; from standin_flows import sleeping\n"
+        "    with (_used_server(2) as used, temporary_settings({'api.url': used.url}),"
+        "            get_client(sync_client=True) as c):\n"
+        "        used.note('name early-death'); c.create_flow_run(sleeping, name='early-death'); sys.stdin.read()"
+    )
+    user = start(body)
+    until(lambda: Api(url).runs_named("early-death"), 30, "the run is made")
+    user.kill()
+    (early,) = Api(url).runs_named("early-death")
+    until(lambda: Api(url).call(f"/flow_runs/{early}")["state_type"] == "CRASHED", 10, "the run is marked as crashed")
 
 
 def test_a_server_that_was_killed_is_started_again_at_its_address(
