@@ -10,7 +10,7 @@ $(error TORCH=$(TORCH) is unknown; allowed: TORCH=cuda, or no TORCH for the buil
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test test-slow lint types imports check bench clean
+.PHONY: help install run serve test test-slow lint types imports check bench lock clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,10 +41,12 @@ imports: $(STAMP)  ## Check that imports point down only
 
 check: lint types imports test  ## Everything that has to pass before a commit
 
-ifneq ($(wildcard benchmarks/*.py),)
-bench: $(STAMP)  ## Measure speed and memory
-	$(BIN)/pytest benchmarks --benchmark-only
-endif
+bench: $(STAMP)  ## Measure: frames per second of ingest, cost of orchestration
+	$(BIN)/python benchmarks/ingest_rate.py
+	$(BIN)/python benchmarks/orchestration_cost.py
+
+lock: $(STAMP)  ## Pin every dependency as the environment has it, in constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:  ## Remove results, caches and the environment; the server's history in .home stays
 	rm -rf run $(VENV) build dist *.egg-info .benchmarks prefect.toml

@@ -1,6 +1,5 @@
 """Batches of frames that flow through the stages while later frames are still being ingested."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
@@ -10,12 +9,11 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture, wait
 
 from tasks.ingest import ingest_batch
+from tasks.logs import logger_of
 from tasks.settings.ingest import IngestSettings
 from tasks.stage import StageRun
 from tasks.store import FrameRange, FrameState, ScanRef, open_store
 from tasks.workers import Workers
-
-logger = logging.getLogger(__name__)
 
 
 def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
@@ -74,6 +72,8 @@ class Progress:
         seconds = max(self._clock() - self._started, 1e-9)
         left = (self.total - self.done) * seconds / max(self.done, 1)
         rate = self.done / seconds
-        logger.info("%s: %d of %d frames, %.1f frames/s, %.0f s left", self.stage, self.done, self.total, rate, left)
+        logger_of(__name__).info(
+            "%s: %d of %d frames, %.1f frames/s, %.0f s left", self.stage, self.done, self.total, rate, left
+        )
         if self._artifact is not None:
             update_progress_artifact(self._artifact, min(100.0, 100.0 * self.done / max(self.total, 1)))

@@ -1,16 +1,15 @@
 """Cluster: `latent` becomes `coordinates` (frame, 2) on a map, and `cluster` (frame)."""
 
-import logging
 import time
 
 import numpy as np
 
 from dlsia_core.latent import hdbscan_clusters, umap_coordinates
+from tasks.logs import logger_of
 from tasks.settings.stages import ClusterSettings
 from tasks.stage import RunPlan, StageRun, locate, stage_task
 from tasks.store import ArrayRef, FrameRange, open_store, shard_lineage
 
-logger = logging.getLogger(__name__)
 VERSION = 1
 NOT_PROCESSED = -2
 
@@ -37,6 +36,8 @@ def cluster_frames(plan: RunPlan, latent: ArrayRef, settings: ClusterSettings) -
         for ref in refs:
             store.commit(ref.path, 0, n_frames, lineage, store.shard_file(ref.path, 0))
         computed = n_frames
-        logger.info("clusters: %d, noise: %d frames", len(np.unique(clusters[clusters >= 0])), np.sum(clusters < 0))
+        logger_of(__name__).info(
+            "clusters: %d, noise: %d frames", len(np.unique(clusters[clusters >= 0])), np.sum(clusters < 0)
+        )
     run = StageRun("cluster", FrameRange(0, n_frames), computed, time.monotonic() - started, 0)
     return run, refs[0], refs[1]

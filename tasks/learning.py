@@ -1,6 +1,5 @@
 """What trainings on a scan share: their place in the store, going on after a kill, and what they tell."""
 
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 from dlsia_core.networks import model_digest, save_network
 from dlsia_core.training import CheckpointMismatchError, EpochRecord, FitResult
+from tasks.logs import logger_of
 from tasks.models import ModelRef
 from tasks.settings.base import digest
 from tasks.store import ScanRef, open_store
-
-logger = logging.getLogger(__name__)
 
 
 def model_folder(scan: ScanRef, kind: str, origin: dict[str, Any]) -> Path:
@@ -33,7 +31,7 @@ def resumable(checkpoint: Path, train: Callable[[Path], FitResult]) -> FitResult
     try:
         return train(checkpoint)
     except CheckpointMismatchError as error:
-        logger.warning("the checkpoint is of another training and is discarded: %s", error)
+        logger_of(__name__).warning("the checkpoint is of another training and is discarded: %s", error)
         shutil.rmtree(checkpoint)
         return train(checkpoint)
 
@@ -61,7 +59,7 @@ def log_epoch(name: str, epochs: int) -> Callable[[EpochRecord, float], None]:
     """A callback that says how the training goes."""
 
     def log(record: EpochRecord, seconds_left: float) -> None:
-        logger.info(
+        logger_of(__name__).info(
             "%s: epoch %d of %d, loss %.5f, validation %s, %.0f s left",
             name,
             record.epoch + 1,

@@ -1,6 +1,5 @@
 """Report: collect from the store what a person wants to see of a scan, and write it as one HTML file."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlsia_core.resize import AreaResizer
+from tasks.logs import logger_of
 from tasks.models import ModelRef, network_of
 from tasks.report import (
     FramePair,
@@ -29,8 +29,6 @@ from tasks.report import (
 from tasks.stage import RunPlan, StageRun, stage_task
 from tasks.store import ArrayRef, FrameState, ScanStore, open_store
 from tasks.survey import Survey
-
-logger = logging.getLogger(__name__)
 
 PACKAGES = ("dlsia-flows", "prefect", "dask", "zarr", "torch", "numpy", "fabio", "umap-learn", "scikit-learn")
 PAIRS_SHOWN = 4
@@ -65,7 +63,7 @@ def write_scan_report(plan: RunPlan, source: str, results: ScanResults, survey: 
     content = collect(plan, source, results, survey)
     path = report_path(plan, results.inpainted)
     write_report(content, path)
-    logger.info("report: %s", path)
+    logger_of(__name__).info("report: %s", path)
     return WrittenReport(str(path), summary_markdown(content), throughput_rows(content))
 
 

@@ -1,6 +1,5 @@
 """Look at a source before any work: which frames are new, incomplete or double, and whether they fit together."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,6 @@ from tasks.readers import (
 from tasks.settings import confine
 from tasks.store import FrameRecord, FrameState
 from tasks.store.ledger import FrameLedger
-
-logger = logging.getLogger(__name__)
 
 UNREADABLE = "could not be read"
 """Begins the reason of frames that the file system did not give out: the next run tries them again."""
