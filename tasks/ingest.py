@@ -63,7 +63,7 @@ def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> Scan
     fixed: dict[str, Any] = {"ingest": settings.model_dump(mode="json", exclude={"batch_frames"})}
     if survey.shape is not None:
         fixed |= {"frame_shape": list(survey.shape), "dtype": survey.dtype}
-    if path.exists() and any(path.iterdir()):
+    if (path / "zarr.json").exists():
         _refuse_misfit(open_store(scan), fixed)
     store = ScanStore.create(path)
     if survey.shape is not None and survey.dtype is not None:
@@ -75,8 +75,7 @@ def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> Scan
         for spec in (valid, counts):
             store.require_array(spec.name, spec, shard_frames)
         for axis, size in zip(("y", "x"), shape, strict=True):
-            if axis not in store:
-                store.write_whole(axis, np.arange(size), (axis,), {"units": "pixel"})
+            store.require_axis(axis, np.arange(size), {"units": "pixel"})
     return scan
 
 

@@ -26,10 +26,8 @@ def place_normalized(plan: RunPlan, counts: ArrayRef, valid: ArrayRef, settings:
     [normalized] = place(plan, [spec], stage, [counts, valid])
     group = normalized.path.removesuffix("normalized")
     for axis, name, size, resized in zip("yx", ("row", "column"), frame_shape, shape, strict=True):
-        if group + name not in store:
-            positions = resized_coordinates(size, resized)
-            units = {"units": "pixel", "long_name": f"position on {axis} of the pixel's center"}
-            store.write_whole(group + name, positions, (name,), units)
+        units = {"units": "pixel", "long_name": f"position on {axis} of the pixel's center"}
+        store.require_axis(group + name, resized_coordinates(size, resized), units)
     return normalized
 
 

@@ -27,6 +27,8 @@ from tasks.store.lock import writer_lock
 Array = zarr.Array[Any]
 VARIANTS = "settings-"
 """Prefix of the groups that hold results of other settings than the first ones."""
+UNFINISHED = ".partial"
+"""Ends the names of files that zarr is writing; they are renamed once they are whole."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class ScanStore:
     @classmethod
     def create(cls, path: Path) -> "ScanStore":
         """Open the store; make an empty one if there is nothing at the path."""
-        if not path.exists() or not any(path.iterdir()):
+        # A run that was killed while it made the store may have left an unfinished file.
+        if not path.exists() or all(item.name.endswith(UNFINISHED) for item in path.iterdir()):
             path.parent.mkdir(parents=True, exist_ok=True)
             zarr.create_group(path, zarr_format=3, attributes={**FORMAT, "scan_id": str(uuid.uuid4())})
         group = _open_group(path)
@@ -61,8 +64,10 @@ class ScanStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the scan's writer lock, and first finish what a killed run left between commit and publication."""
+        """Hold the scan's writer lock, and first clear away and finish what a killed run left."""
         with writer_lock(self.path / "ledger" / "lock"):
+            for left in self.path.rglob(f"*{UNFINISHED}"):
+                left.unlink(missing_ok=True)
             self.frames.refresh()
             self.shards.refresh()
             if "counts" in self and self.n_frames != len(self.frames.ingested):
@@ -124,8 +129,11 @@ class ScanStore:
     # Making arrays
 
     def describe(self, attributes: dict[str, Any]) -> None:
-        """Attach attributes to the scan."""
-        self._group.attrs.update(attributes)
+        """Attach attributes to the scan; nothing is written where they are there already."""
+        # Opened anew, because writing puts all attributes back, and other objects on this path may have added some.
+        group = _open_group(self.path)
+        if any(key not in group.attrs or group.attrs[key] != value for key, value in attributes.items()):
+            group.attrs.update(attributes)
 
     def describe_group(self, name: str, attributes: dict[str, Any]) -> None:
         """Attach attributes to a group of other settings; make it if need be."""
@@ -148,6 +156,11 @@ class ScanStore:
             compressors=CODECS[spec.compression],
             attributes=spec.attributes,
         )
+
+    def require_axis(self, path: str, positions: npt.NDArray[Any], attributes: dict[str, Any]) -> None:
+        """Write the coordinate of an axis, unless it is there; a killed run may have left it without its values."""
+        if path not in self or not np.array_equal(self.array(path)[...], positions):
+            self.write_whole(path, positions, (path.split("/")[-1],), attributes)
 
     def write_whole(
         self,
@@ -226,11 +239,11 @@ class ScanStore:
         start, stop = self.n_frames, len(self.frames.ingested)
         for name, (values, attributes) in frame_coordinates(self.frames.ingested, start).items():
             self._extend(name, values, attributes, start)
+        self.describe({"coordinates": " ".join(frame_coordinates([], 0))})
         arrays = self.frame_arrays()
         for path in sorted(arrays, key=lambda path: path == "counts"):
             if arrays[path].shape[0] != stop:
                 arrays[path].resize((stop, *arrays[path].shape[1:]))
-        self.describe({"coordinates": " ".join(frame_coordinates([], 0))})
 
     def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
         if name not in self:
