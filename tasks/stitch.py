@@ -1,5 +1,6 @@
 """Stitch: `predictions` become `inpainted`; measured pixels come back unchanged; `provenance` says what is what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +62,23 @@ class _Stitch:
 
     def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
         normalized = store.read(self.normalized, start, stop)
+        reach = reach_in_rows(self.settings.reach_px, store.attributes["frame_shape"], normalized.shape[1:])
         origin = np.empty(normalized.shape, np.uint8)
         measured = ~np.isnan(normalized)
         for row, here in enumerate(measured):
             # Distances are costly, and most frames measure with the same pixels as the one before.
             same = row > 0 and np.array_equal(here, measured[row - 1])
-            origin[row] = origin[row - 1] if same else provenance(here, self.settings.reach_px)
+            origin[row] = origin[row - 1] if same else provenance(here, reach)
         if self.predictions is None:
             return [normalized, np.where(origin == MEASURED, origin, DEAD).astype(np.uint8)]
         stitched = stitch(store.read(self.predictions, start, stop), self.grid, self.settings.window)
         return [merge_measured(stitched, normalized, origin), origin]
+
+
+def reach_in_rows(reach_px: float, frame_shape: Sequence[int], resized_shape: Sequence[int]) -> float:
+    """A distance in detector pixels as one in pixels of the resized frame, along the axis that was reduced less.
+
+    >>> round(reach_in_rows(24, (1679, 1475), (512, 512)), 2)
+    8.33
+    """
+    return reach_px * max(resized / frame for frame, resized in zip(frame_shape, resized_shape, strict=True))

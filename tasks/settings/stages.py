@@ -97,10 +97,10 @@ class StitchSettings(Settings):
         default="box", description="Weights over a tile: 'box' averages as in the paper; the others fade at borders."
     )
     reach_px: float = Field(
-        default=12.0,
+        default=24.0,
         gt=0,
-        description="Farthest distance from a measured pixel, in pixels of `normalized`, at which a value is filled; "
-        "farther pixels are 'dead' and stay empty.",
+        description="Farthest distance from a measured pixel, in detector pixels, at which a value is filled in; "
+        "farther pixels are 'dead' and stay empty. The gaps of PILATUS and EIGER need up to 19.",
     )
 
 
