@@ -38,6 +38,7 @@ def verify_store(path: str | Path, deep: bool = False) -> Verdict:
     store = ScanStore(Path(path))
     wrong = [*_ledger_faults(store), *_source_faults(store, deep)]
     unfinished = [f"{record.file}[{record.index}] is pending" for record in store.frames.in_state(FrameState.PENDING)]
+    unfinished += _unpublished(store)
     checked = 0
     for array, shard, stop in _expected_shards(store):
         checked += 1
@@ -63,8 +64,15 @@ def _ledger_faults(store: ScanStore) -> Iterator[str]:
         if record.state in (FrameState.QUARANTINED, FrameState.DOUBLE) and not record.reason:
             yield f"{record.file}[{record.index}] is {record.state} without a reason"
     for name, array in store.frame_arrays().items():
-        if array.shape[0] != len(ingested):
+        if array.shape[0] > len(ingested):
             yield f"{name} is {array.shape[0]} frames long, the ledger says {len(ingested)}"
+
+
+def _unpublished(store: ScanStore) -> Iterator[str]:
+    """A run that is killed between commit and publication leaves this, and the next one finishes it."""
+    for name, array in store.frame_arrays().items():
+        if array.shape[0] < len(store.frames.ingested):
+            yield f"{name} shows {array.shape[0]} of {len(store.frames.ingested)} frames"
 
 
 def _source_faults(store: ScanStore, deep: bool) -> Iterator[str]:
