@@ -110,7 +110,7 @@ def ingest_all() -> Callable[..., ScanStore]:
 
 @contextmanager
 def surveyed(source, store: Path, settings: IngestSettings) -> Iterator[ScanRef]:
-    held = ScanStore(store).frames if store.exists() else None
+    held = ScanStore(store).frames if (store / "zarr.json").exists() else None
     found = survey_source(str(source), held, settings.validity)
     scan = prepare_ingest(store, found, settings)
     with open_store(scan).writing():
