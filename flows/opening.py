@@ -22,17 +22,21 @@ def survey(source: str, store: str, settings: IngestSettings) -> tuple[Path, Sur
 
 @contextmanager
 def writable_scan(path: Path, found: Survey, source: str, settings: IngestSettings) -> Iterator[ScanRef]:
-    """Make or open the store, hold its lock, and enter the surveyed frames."""
+    """Make or open the store, hold its lock, and enter the surveyed frames.
+
+    Raises `SourceError` where no frame can be ingested, as does `refuse_if_nothing_was_ingested` once more.
+    """
     scan = prepare_ingest(path, found, settings)
     with open_store(scan).writing():
         enter_frames(scan, found, source)
+        refuse_if_nothing_was_ingested(scan)
         yield scan
 
 
 def refuse_if_nothing_was_ingested(scan: ScanRef) -> None:
-    """Raise `SourceError` where no frame of the source could be read."""
+    """Raise `SourceError` where no frame of the source could be read, and none is left to be."""
     frames = open_store(scan).frames
-    if not frames.ingested:
+    if not frames.ingested and not frames.in_state(FrameState.PENDING):
         refused = frames.in_state(FrameState.QUARANTINED)
         reasons = "\n".join(f"  {record.reason}" for record in refused[:5])
         raise SourceError(f"none of the {len(refused)} frames could be read; the first reasons:\n{reasons}")
