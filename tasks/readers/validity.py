@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tasks.readers.gaps import check_detector, gap_valid
 from tasks.readers.headers import HeaderFacts
+from tasks.settings.base import Settings
 
 # Values that detectors write for "no value": EIGER the two highest (gap, dead), 16-bit exports the highest.
 _MARKERS = {"uint16": (2**16 - 1,), "uint32": (2**32 - 1, 2**32 - 2), "uint64": (2**64 - 1, 2**64 - 2)}
@@ -15,13 +16,11 @@ _MARKERS = {"uint16": (2**16 - 1,), "uint32": (2**32 - 1, 2**32 - 2), "uint64": 
 _DELTA_DUMMY = 0.1
 
 
-class ValidityRule(BaseModel):
+class ValidityRule(Settings):
     """How to tell measured pixels from gaps, dead and saturated ones. A pixel is measured if no line here excludes it.
 
     Values that are not finite are never measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     detector: str = Field(
         "auto",
