@@ -9,13 +9,17 @@ from prefect.concurrency.sync import concurrency
 from tasks.errors import SettingsError
 
 
+def check_device(wanted: str) -> None:
+    """Raise `SettingsError` for a device that this machine does not have."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device 'cuda' was asked for and this machine has none; give 'cpu' or 'auto'")
+
+
 @contextmanager
 def device_slot(wanted: str) -> Iterator[torch.device]:
     """Yield the device for 'auto', 'cpu' or 'cuda'; hold the server's one `gpu` slot while a GPU is in use."""
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise SettingsError("device 'cuda' was asked for and this machine has none; give 'cpu' or 'auto'")
-    if wanted == "cpu" or not available:
+    check_device(wanted)
+    if wanted == "cpu" or not torch.cuda.is_available():
         yield torch.device("cpu")
         return
     # A short lease, so that the slot of a killed run is free again within a minute.

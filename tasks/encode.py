@@ -15,6 +15,7 @@ from tasks.devices import device_slot
 from tasks.infer import ONE_AT_A_TIME
 from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
 from tasks.models import ModelRef, network_of
+from tasks.networks import encoder_config, pooled_size
 from tasks.settings.stages import EncodeSettings
 from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
@@ -34,18 +35,7 @@ def train_encoder(
     if model := finished_model(folder):
         return StageRun("train-encoder", FrameRange(0, 0), 0, 0.0, 0), model
     frames, recipe = _learning_set(open_store(plan.scan), inpainted, settings)
-    network = build_network(
-        {
-            "network": "ConvAutoencoder",
-            "in_channels": 1,
-            "out_channels": 1,
-            "depth": settings.depth,
-            "base_channels": settings.base_channels,
-            "latent_dim": settings.latent,
-            "input_shape": recipe.size,
-        },
-        settings.seed,
-    )
+    network = build_network(encoder_config(settings, recipe.size), settings.seed)
     with device_slot(device_name) as device:
         fitted = resumable(
             folder / "checkpoint",
@@ -76,7 +66,7 @@ def _learning_set(
     """Network inputs (frame, channel, row, column), pooled frame by frame as they are read."""
     rows = np.linspace(0, store.n_frames - 1, min(settings.max_frames, store.n_frames)).round().astype(int)
     shape = store.array(inpainted.path).shape[1:]
-    size = (min(settings.pooled_shape[0], shape[0]), min(settings.pooled_shape[1], shape[1]))
+    size = pooled_size(settings, (shape[0], shape[1]))
     pooled = np.concatenate(
         [pool_frames(store.read(inpainted.path, int(row), int(row) + 1), size) for row in np.unique(rows)]
     )

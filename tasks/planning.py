@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from dlsia_core.errors import ArrayError, SettingError
+from dlsia_core.networks.registry import empty_network
 from dlsia_core.tiling import TileGrid
+from tasks.devices import check_device
 from tasks.errors import SettingsError
 from tasks.models import find_model
+from tasks.networks import encoder_config, inpainter_config, pooled_size
 from tasks.settings import Settings
 from tasks.settings.stages import (
     ClusterSettings,
@@ -42,7 +45,8 @@ class StageSettings:
 
 
 def check_settings(stages: StageSettings, path: Path, found: Survey, model: str | None) -> None:
-    """Raise `SettingsError` for tiles that do not fit the frames or a model that does not fit the settings."""
+    """Raise `SettingsError` for what cannot work: tiles larger than frames, no such device, model or network."""
+    check_device(stages.infer.device)
     frame_shape = found.shape
     if (path / "zarr.json").exists():
         held = ScanStore(path).attributes.get("frame_shape")
@@ -55,8 +59,18 @@ def check_settings(stages: StageSettings, path: Path, found: Survey, model: str 
             raise SettingsError(
                 f"the tiles do not fit the normalized frames of {shape[0]} x {shape[1]}: {error}"
             ) from error
-    if model is not None:
+        _check_network("encode", encoder_config(stages.encode, pooled_size(stages.encode, shape)))
+    if model is None:
+        _check_network("train", {**inpainter_config(stages.train), "in_channels": 1, "out_channels": 1})
+    else:
         find_model(model, needs(stages.normalize))
+
+
+def _check_network(stage: str, config: dict[str, Any]) -> None:
+    try:
+        empty_network(config)
+    except SettingError as error:
+        raise SettingsError(f"no network can be made from the settings of {stage}: {error}") from error
 
 
 def needs(normalize: NormalizeSettings) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import torch
 from dlsia_core.hiding import HidingPlan
 from dlsia_core.inpainting import HiddenPixelExamples, InpaintingRecipe, build_inpainter
 from dlsia_core.inpainting_quality import quality_on_hidden
-from dlsia_core.training import TrainSettings as FitSettings
 from dlsia_core.training import FitResult, fit, weighted_l1
+from dlsia_core.training import TrainSettings as FitSettings
 from tasks.devices import device_slot
 from tasks.errors import StoreError
 from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
 from tasks.models import ModelRef
+from tasks.networks import inpainter_config
 from tasks.planning import StageSettings, needs
 from tasks.settings.stages import TrainSettings
 from tasks.stage import RunPlan, StageRun, stage_task
@@ -85,16 +86,9 @@ def _fit(
 ) -> FitResult:
     """Train a TUNet; `unseen` is what is hidden from it in the validation tiles."""
     settings = stages.train
-    config = {
-        "network": "TUNet",
-        "depth": settings.depth,
-        "base_channels": settings.base_channels,
-        "growth_rate": settings.growth_rate,
-        "activation": "silu",
-    }
     hidden = learning.hiding.draw(HIDDEN_MAPS, settings.seed)
     return fit(
-        build_inpainter(config, recipe, settings.seed),
+        build_inpainter(inpainter_config(settings), recipe, settings.seed),
         HiddenPixelExamples(learning.training, hidden, recipe, settings.seed, _crop_rows(stages)),
         weighted_l1,
         _fit_settings(settings),
