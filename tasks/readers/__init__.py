@@ -2,11 +2,11 @@
 
 find_files    which files a folder, file or glob means, in natural order
 peek_file     what a header promises
-open_file     verified frames of one file, read once
+open_file     verified frames of one file, of which no more than a few are in memory
 header_facts  exposure, time, cutoff, detector, geometry from any header
 valid_pixels  which pixels were measured, by a `ValidityRule`
 
-A new format is a module with `peek(source)` and `opened(path, content)`, entered in `names.SUFFIXES` and in `opening`.
+A new format is a module with `index` and `frames` (see `stack.Format`), entered in `names.SUFFIXES` and in `opening`.
 """
 
 from tasks.readers.files import find_files

@@ -51,7 +51,7 @@ def peek(source: Source) -> Layout:
         head = source.head(2**20)
     section = _section(source.path, head)
     if not source.holds(section.start + section.size + section.padding + len(_BOUNDARY)):
-        raise _truncated(source.path, section, len(source.content))
+        raise _truncated(source.path, section, source.n_bytes)
     return _layout(section)
 
 

@@ -1,15 +1,16 @@
 """EDF files of one or several frames. Every frame's declared size is checked against the bytes that are there."""
 
-import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from tasks.readers.frames import Frame, Layout, native
+from tasks.readers.content import Content, Loaded
+from tasks.readers.frames import Frame, Index, Layout, native
 from tasks.readers.guard import UnsupportedError, reading, refusal
 from tasks.readers.packing import Source
 from tasks.readers.sidecar import sidecar_values
@@ -36,82 +37,79 @@ _BYTE_ORDER = {"lowbytefirst": "<", "highbytefirst": ">"}
 
 @dataclass(frozen=True)
 class _Block:
-    """One frame: header, and where its pixels start in the content."""
+    """One frame: where its header and its pixels start in the content."""
 
-    header: dict[str, str]
+    offset: int
     start: int
     shape: tuple[int, int]
     dtype: np.dtype[Any]
 
 
-def peek(source: Source) -> Layout:
-    """Layout from the headers; pixels are skipped, not read."""
-    if source.packing == ".gz" and (lone := _lone_block(source)):
-        return _layout(source.path, [lone])
-    with source.stream() as stream:
-        return _layout(source.path, _blocks(source.path, stream))
+def lone_layout(source: Source) -> Layout | None:
+    """Layout of a gzip file whose length says that it holds just one frame: nothing more needs to be unpacked."""
+    if source.packing != ".gz":
+        return None
+    content = Loaded(source.head(65536))
+    with reading(source.path, "an EDF header"):
+        header, start = _header(content, 0)
+        if not header or not source.is_exactly(start + _stored_size(header)):
+            return None
+        shape, dtype = _pixel_format(header)
+    return Layout(1, shape, dtype.name, _detector(header))
 
 
-def opened(path: Path, content: bytes) -> tuple[Layout, Callable[[int], Frame]]:
-    """Layout, and the function that gives one frame without decoding the others."""
-    blocks = _blocks(path, io.BytesIO(content))
-    beside = sidecar_values(path)
-
-    def frame(index: int) -> Frame:
-        block = blocks[index]
-        n_pixels = block.shape[0] * block.shape[1]
-        counts = np.frombuffer(content, block.dtype, n_pixels, block.start).reshape(block.shape)
-        return Frame(native(counts), block.header | beside)
-
-    return _layout(path, blocks), frame
-
-
-def _layout(path: Path, blocks: list[_Block]) -> Layout:
+def index(path: Path, content: Content) -> Index:
+    """Frames by their headers; pixels are skipped, not read."""
+    blocks = _blocks(path, content)
     kinds = {(block.shape, block.dtype.name) for block in blocks}
     if len(kinds) != 1:
         raise refusal(path, f"frames of several kinds in one EDF file: {sorted(kinds)}", "Write one kind per file.")
     shape, dtype = kinds.pop()
-    return Layout(len(blocks), shape, dtype, _value(blocks[0].header, "Detector", "DetectorName", "DetectorInfo"))
+    first, _ = _header(content, blocks[0].offset)
+    return Index(Layout(len(blocks), shape, dtype, _detector(first)), tuple(blocks))
 
 
-def _lone_block(source: Source) -> _Block | None:
-    """The frame of a gzip file whose length says that it holds just one: nothing more needs to be unpacked."""
-    stream = io.BytesIO(source.head(65536))
-    with reading(source.path, "an EDF header"):
-        header, start = _header(stream, 0)
-        if not header or not source.is_exactly(start + _stored_size(header)):
-            return None
-        return _block(header, start)
+@contextmanager
+def frames(path: Path, content: Content, index: Index) -> Iterator[Callable[[int], Frame]]:
+    """The function that reads one frame and no other."""
+    beside = sidecar_values(path)
+
+    def frame(number: int) -> Frame:
+        block: _Block = index.entries[number]
+        n_pixels = block.shape[0] * block.shape[1]
+        with reading(path, f"frame {number} of an EDF file"):
+            header, _ = _header(content, block.offset)
+            pixels = content.at(block.start, n_pixels * block.dtype.itemsize)
+            counts = np.frombuffer(pixels, block.dtype, n_pixels).reshape(block.shape)
+        return Frame(native(counts), header | beside)
+
+    yield frame
 
 
-def _blocks(path: Path, stream: BinaryIO) -> list[_Block]:
-    length = stream.seek(0, io.SEEK_END)
+def _blocks(path: Path, content: Content) -> list[_Block]:
     blocks: list[_Block] = []
     offset = 0
     with reading(path, "an EDF file"):
         while True:
-            header, start = _header(stream, offset)
+            header, start = _header(content, offset)
             if not header:
                 break
-            size = _stored_size(header)
-            if start + size > length:
-                raise refusal(
-                    path, f"truncated EDF: frame {len(blocks)} declares {size} bytes, {max(0, length - start)} present"
-                )
+            size, present = _stored_size(header), max(0, content.n_bytes - start)
+            if size > present:
+                raise refusal(path, f"truncated EDF: frame {len(blocks)} declares {size} bytes, {present} present")
             if _holds_pixels(header):
-                blocks.append(_block(header, start))
+                blocks.append(_Block(offset, start, *_pixel_format(header)))
             offset = start + size
         if not blocks:
             raise ValueError("no frame in it")
     return blocks
 
 
-def _header(stream: BinaryIO, offset: int) -> tuple[dict[str, str], int]:
+def _header(content: Content, offset: int) -> tuple[dict[str, str], int]:
     """The header that starts at `offset` and where it ends; an empty one where only blanks are left."""
-    stream.seek(offset)
     text = b""
     while len(text) < _LONGEST_HEADER:
-        more = stream.read(4096)
+        more = content.at(offset + len(text), 4096)
         text += more
         end = _END.search(text)
         if end:
@@ -140,6 +138,10 @@ def _value(header: dict[str, str], *names: str) -> str | None:
     """The first of these entries that is there; files differ in the case of names."""
     lower = {name.lower(): value for name, value in header.items()}
     return next((lower[name.lower()] for name in names if name.lower() in lower), None)
+
+
+def _detector(header: dict[str, str]) -> str | None:
+    return _value(header, "Detector", "DetectorName", "DetectorInfo")
 
 
 def _holds_pixels(header: dict[str, str]) -> bool:
@@ -177,8 +179,3 @@ def _stored_size(header: dict[str, str]) -> int:
     if size < needed:
         raise ValueError(f"{size} bytes declared for {rows} x {columns} pixels of {dtype.name}, which need {needed}")
     return size
-
-
-def _block(header: dict[str, str], start: int) -> _Block:
-    shape, dtype = _pixel_format(header)
-    return _Block(header, start, shape, dtype)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ class Layout:
     shape: tuple[int, int]
     dtype: str
     detector: str | None
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the frames of one file are: its layout, and what its reader needs to find each of them."""
+
+    layout: Layout
+    entries: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameFile:
-    """A detector file that was read once; made by `open_file`, for use in one thread at a time."""
+    """An open detector file; made by `open_file`, for use in one thread at a time and until that ends."""
 
     peek: FilePeek
     frame: Callable[[int], Frame]

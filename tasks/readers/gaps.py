@@ -1,6 +1,7 @@
 """Where a detector has gaps between its modules, by pyFAI's geometry."""
 
 import difflib
+import logging
 import re
 from functools import cache
 from typing import Any
@@ -57,7 +58,10 @@ def check_detector(detector: str, shape: tuple[int, int] | None = None) -> None:
 
 @cache
 def _registry() -> dict[str, Any]:
-    # pyFAI takes a second to import; only those who ask for gaps pay for it.
+    # pyFAI takes a second to import, 0.1 s of it for itself and the rest for modules of SciPy that the latent map needs
+    # as well; only those who ask for gaps pay for it. No part of it that knows detectors can be imported alone.
+    # It brings silx, which warns that pyOpenCL is missing: nothing here uses that, and Prefect would show the warning.
+    logging.getLogger("silx.opencl.common").setLevel(logging.ERROR)
     from pyFAI.detectors import Detector
 
     return {_plain(name): kind for name, kind in Detector.registry.items()}

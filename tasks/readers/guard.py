@@ -1,5 +1,6 @@
 """The one place where errors of file libraries become the project's own."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from tasks.errors import FrameReadError, PipelineError
 
 AGAIN = "Wait until it is completely written, or copy it again from its source."
 CONVERT = "Convert it to a kind of file that is read."
+# What a network file system says while it is away, and what a full disk says.
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EREMOTEIO, errno.ENOTCONN, errno.ENOSPC}
 
 
 class UnsupportedError(ValueError):
@@ -19,11 +22,16 @@ def refusal(path: Path, problem: str, advice: str = AGAIN) -> FrameReadError:
     return FrameReadError(f"{path}: {problem}. {advice}")
 
 
+def changed(path: Path) -> FrameReadError:
+    """The error for a file that is written to while it is read."""
+    return refusal(path, "the file, or one that it links to, changed while it was read")
+
+
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a file library raises (fabio, h5py and tifffile use a dozen types) into `FrameReadError`.
 
-    MemoryError passes: it says nothing about the file.
+    MemoryError, and errors of the file system that time may heal, pass: they say nothing about the file.
     """
     try:
         yield
@@ -32,5 +40,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except UnsupportedError as error:
         raise refusal(path, str(error), CONVERT) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            raise
         reason = str(error) or "no message"
         raise refusal(path, f"not readable as {what} ({type(error).__name__}: {reason})") from error

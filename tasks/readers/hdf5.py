@@ -7,7 +7,6 @@ virtual sources are followed before anything is read, and a frame is read only i
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the bitshuffle and Blosc filters)
 import numpy as np
 
+from tasks.readers.digest import stored_digest
 from tasks.readers.frames import FilePeek, Frame, FrameFile, native
-from tasks.readers.guard import UnsupportedError, reading, refusal
+from tasks.readers.guard import UnsupportedError, changed, reading, refusal
 from tasks.readers.linked import linked_files
 from tasks.readers.names import natural_key
 from tasks.readers.nexus import facts_of, image_datasets
+from tasks.readers.remembered import Stamp, stamp
 from tasks.readers.written import check_sources, check_written
 
 _DETECTOR = re.compile(r"(^|/)detector(_[0-9]+)?/(description|name|local_name)$")
@@ -38,9 +39,11 @@ def opened(path: Path) -> Iterator[FrameFile]:
             for dataset in images:
                 check_sources(dataset)
             files = [path, *sorted((other for other in linked_files(file, path) if other.is_file()), key=natural_key)]
-            before = _status(files)
+            before = [stamp(one, one.stat()) for one in files]
             stack = _Stack(path, images, *facts_of(file, sum(_n_frames(dataset) for dataset in images)))
-        yield FrameFile(stack.peek(before), lambda index: stack.frame(index, before), lambda: _digest(path, before))
+        yield FrameFile(
+            stack.peek(before), lambda index: stack.frame(index, before), lambda: stored_digest(path, before)
+        )
 
 
 class _Stack:
@@ -58,7 +61,7 @@ class _Stack:
         if not self.n_frames:
             raise ValueError("no frames written yet")
 
-    def peek(self, status: dict[Path, tuple[int, int]]) -> FilePeek:
+    def peek(self, before: list[Stamp]) -> FilePeek:
         """The master stands for all its files: sum of sizes, newest time."""
         named = (value for name, value in self.header.items() if _DETECTOR.search(name))
         return FilePeek(
@@ -67,12 +70,12 @@ class _Stack:
             n_frames=self.n_frames,
             shape=self.shape,
             dtype=self.dtype,
-            size_bytes=sum(size for size, _ in status.values()),
-            mtime_ns=max(time for _, time in status.values()),
+            size_bytes=sum(one.size_bytes for one in before),
+            mtime_ns=max(one.mtime_ns for one in before),
             detector=next(named, None),
         )
 
-    def frame(self, index: int, before: dict[Path, tuple[int, int]]) -> Frame:
+    def frame(self, index: int, before: list[Stamp]) -> Frame:
         """One frame, read only if it was written."""
         with reading(self.path, f"frame {index} of an HDF5 file"):
             dataset, lead = self._place(index)
@@ -97,22 +100,8 @@ def _n_frames(dataset: Any) -> int:
     return int(np.prod(dataset.shape[:-2], dtype=np.int64))
 
 
-def _status(files: list[Path]) -> dict[Path, tuple[int, int]]:
-    status = {file: file.stat() for file in files}
-    return {file: (one.st_size, one.st_mtime_ns) for file, one in status.items()}
-
-
-def _unchanged(path: Path, before: dict[Path, tuple[int, int]]) -> None:
-    if _status(list(before)) != before:
-        raise refusal(path, "the file, or one that it links to, changed while it was read")
-
-
-def _digest(path: Path, before: dict[Path, tuple[int, int]]) -> str:
-    """One digest over the bytes of the master and then of its linked files in natural order."""
-    digest = sha256()
-    for file in before:
-        with file.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    _unchanged(path, before)
-    return digest.hexdigest()
+def _unchanged(path: Path, before: list[Stamp]) -> None:
+    for one in before:
+        file = Path(one.path)
+        if stamp(file, file.stat()).version != one.version:
+            raise changed(path)

@@ -195,6 +195,18 @@ def test_a_gzip_file_of_several_members_is_whole(make_file: Make) -> None:
         np.testing.assert_array_equal(file.read(0).counts, _random("int32")[0] // 4)
 
 
+def test_gzip_files_joined_into_one_hold_all_their_frames(make_file: Make) -> None:
+    """The length at the end is that of the last member: one frame, as if it were the only one."""
+    frames = _random("uint16", 3)
+    joined = b"".join(make_file(f"{i}.edf.gz", frames[i : i + 1]).read_bytes() for i in range(3))
+    path = make_file("all.edf.gz", frames)
+    path.write_bytes(joined)
+    assert peek_file(path).n_frames == 3
+    with open_file(path) as file:
+        assert file.peek == peek_file(path)
+        np.testing.assert_array_equal(np.stack([file.read(i).counts for i in range(3)]), frames)
+
+
 def test_unknown_suffix_empty_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.cbf").touch()
     (tmp_path / "folder.edf").mkdir()

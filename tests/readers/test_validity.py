@@ -1,5 +1,7 @@
 """Which pixels were measured, by the automatic rule and by explicit ones."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -165,3 +167,12 @@ def test_rule_refuses_unknown_settings_and_travels_as_json() -> None:
     rule = ValidityRule(detector="none", invalid_values=(0, -30), saturation=1000.0)
     assert ValidityRule.model_validate_json(rule.model_dump_json()) == rule
     assert all(field.description for field in ValidityRule.model_fields.values())
+
+
+def test_asking_for_gaps_warns_of_nothing() -> None:
+    """silx, which comes with pyFAI, warns that pyOpenCL is missing."""
+    code = (
+        "import logging; logging.basicConfig(level='WARNING'); from tasks.readers import gap_valid; gap_valid((195, 9))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
