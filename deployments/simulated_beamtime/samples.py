@@ -5,6 +5,7 @@ gone through, and returns (y, x) float32 >= 0. The formulas are the textbook one
 like frames of a bending-magnet beamline with an exposure of a second; none of it is a quantitative structure model.
 """
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -137,6 +138,8 @@ def _stop_specular(pattern: Pattern, scene: Scene, angle: float, settings: Simul
 
 @lru_cache(maxsize=8)
 def _two_theta(calibrant: str, wavelength_m: float) -> NDArray[np.float64]:
+    # It brings silx, which warns that pyOpenCL is missing; nothing here uses that.
+    logging.getLogger("silx.opencl.common").setLevel(logging.ERROR)
     from pyFAI.calibrant import get_calibrant, names  # here: importing it takes over a second
 
     if calibrant not in names():
