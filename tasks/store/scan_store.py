@@ -198,11 +198,12 @@ class ScanStore:
                 f"{self.path}/{path} takes shards of up to {frames} frames of {array.shape[1:]} {array.dtype}, "
                 f"not {values.shape} {values.dtype}"
             )
-        if len(values) < frames:
+        is_full = len(values) == frames
+        if not is_full:
             rest = np.full((frames - len(values), *values.shape[1:]), array.fill_value, values.dtype)
             values = np.concatenate([values, rest])
         start = shard * frames
-        _reaching(array, start + frames)[start : start + frames] = values
+        _reaching(array, start + frames, skip_empty=not is_full)[start : start + frames] = values
         return self.shard_file(path, shard)
 
     def shard_path(self, path: str, shard: int) -> Path:
@@ -273,10 +274,13 @@ def _open_group(path: Path) -> zarr.Group:
     return group
 
 
-def _reaching(array: Array, n_frames: int) -> Array:
-    """The same array, seen as n_frames long, without telling anybody."""
+def _reaching(array: Array, n_frames: int, skip_empty: bool = False) -> Array:
+    """The same array, seen as n_frames long, without telling anybody.
+
+    `skip_empty`: do not store frames of nothing but fill values. To find them costs a pass over all pixels, which pays
+    only where a shard is not full.
+    """
     inner = array.async_array
     metadata = replace(inner.metadata, shape=(n_frames, *array.shape[1:]))
-    # No look whether a frame is all fill value: it costs a pass over the pixels and spares nothing on real frames.
-    config = replace(inner.config, write_empty_chunks=True)
+    config = replace(inner.config, write_empty_chunks=not skip_empty)
     return zarr.Array(AsyncArray(metadata=metadata, store_path=inner.store_path, config=config))
