@@ -200,8 +200,11 @@ class ScanStore:
             )
         is_full = len(values) == frames
         if not is_full:
-            rest = np.full((frames - len(values), *values.shape[1:]), array.fill_value, values.dtype)
-            values = np.concatenate([values, rest])
+            padded = np.zeros((frames, *values.shape[1:]), values.dtype)  # costs memory only where written
+            padded[: len(values)] = values
+            if array.fill_value != 0:
+                padded[len(values) :] = array.fill_value
+            values = padded
         start = shard * frames
         _reaching(array, start + frames, skip_empty=not is_full)[start : start + frames] = values
         return self.shard_file(path, shard)
