@@ -13,7 +13,15 @@ from dlsia_core.training import ArrayExamples, fit, weighted_l2
 from dlsia_core.training import TrainSettings as FitSettings
 from tasks.devices import device_slot
 from tasks.infer import ONE_AT_A_TIME
-from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
+from tasks.learning import (
+    curve_of,
+    finish,
+    finished_model,
+    log_epoch,
+    model_folder,
+    resumable,
+    settings_that_count,
+)
 from tasks.models import ModelRef, network_of
 from tasks.networks import encoder_config, pooled_size
 from tasks.settings.stages import EncodeSettings
@@ -30,7 +38,7 @@ def train_encoder(
 ) -> tuple[StageRun, ModelRef]:
     """Train the autoencoder on frames spread evenly over the scan, or find the one that was trained."""
     started = time.monotonic()
-    lineage = {"settings": settings.model_dump(mode="json"), "frames": inpainted.lineage}
+    lineage = {"settings": settings_that_count(settings), "frames": inpainted.lineage}
     folder = model_folder(plan.scan, "encoder", {"stage": "encode", "version": VERSION, **lineage})
     if model := finished_model(folder):
         return StageRun("train-encoder", FrameRange(0, 0), 0, 0.0, 0), model

@@ -10,7 +10,13 @@ from dlsia_core.training import CheckpointMismatchError, EpochRecord, FitResult
 from tasks.logs import logger_of
 from tasks.models import ModelRef
 from tasks.settings.base import digest
+from tasks.settings.stages import EncodeSettings, TrainSettings
 from tasks.store import ScanRef, open_store
+
+
+def settings_that_count(settings: TrainSettings | EncodeSettings) -> dict[str, Any]:
+    """All that decide the weights: not the time limit, so that a training goes on when it is given more time."""
+    return settings.model_dump(mode="json", exclude={"max_minutes"})
 
 
 def model_folder(scan: ScanRef, kind: str, origin: dict[str, Any]) -> Path:

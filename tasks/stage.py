@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
+from dlsia_core.training import TrainingError
 from tasks.errors import PipelineError
 from tasks.settings.base import digest
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanRef, ScanStore, ShardFile, open_store, shard_lineage
@@ -24,10 +25,10 @@ Values = npt.NDArray[Any]
 
 
 def heals_with_time(_task: object, _run: TaskRun, state: State[Any]) -> bool:
-    """True for failures of disk, network or memory; False for bad input and programming errors."""
+    """True for failures of disk, network or memory; False for bad input, used up time and programming errors."""
     try:
         state.result()
-    except PipelineError:
+    except (PipelineError, TrainingError):
         return False
     except (OSError, MemoryError):
         return True

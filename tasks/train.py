@@ -15,7 +15,15 @@ from dlsia_core.training import FitResult, fit, weighted_l1
 from dlsia_core.training import TrainSettings as FitSettings
 from tasks.devices import device_slot
 from tasks.errors import StoreError
-from tasks.learning import curve_of, finish, finished_model, log_epoch, model_folder, resumable
+from tasks.learning import (
+    curve_of,
+    finish,
+    finished_model,
+    log_epoch,
+    model_folder,
+    resumable,
+    settings_that_count,
+)
 from tasks.models import ModelRef
 from tasks.networks import inpainter_config
 from tasks.planning import StageSettings, needs
@@ -48,7 +56,7 @@ def train_on_scan(
     origin = {
         "stage": "train",
         "version": VERSION,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings_that_count(settings),
         "tiles": tiles.lineage,
     }
     folder = model_folder(plan.scan, "inpainting", origin)
