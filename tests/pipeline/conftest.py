@@ -2,6 +2,7 @@
 
 write_frames   writes small, real CBF files whose pixels are known
 write_scan     writes a small scan with rings, gaps and a beamstop
+write_blank    writes a frame without a measured pixel
 ingest_all     surveys and ingests a source without a Prefect server, as the flow does
 run_stages     the stages of process_scan, one after the other, without a Prefect server
 trained        folder of a small inpainting model, trained on such a scan
@@ -61,9 +62,9 @@ def counts_of(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return counts
 
 
-def ring_counts(number: int, gaps: bool = True) -> np.ndarray:
+def ring_counts(number: int, gaps: bool = True, shape: tuple[int, int] = SCAN_SHAPE) -> np.ndarray:
     """Frame of one of three samples: rings, two gaps of 4 pixels, and a beamstop that is wider than the gaps."""
-    y, x = np.indices(SCAN_SHAPE)
+    y, x = np.indices(shape)
     radius = np.hypot(y - 64, x - 30)
     rings = 1 + np.cos(radius / (4 + 2 * (number % 3)))
     counts = np.random.default_rng(number).poisson(60 * rings * np.exp(-radius / 80)).astype("int32")
@@ -91,10 +92,16 @@ def write_frames() -> Callable[..., list[Path]]:
 
 @pytest.fixture(scope="session")
 def write_scan() -> Callable[..., list[Path]]:
-    def write(folder: Path, numbers, gaps=True) -> list[Path]:
-        return [write_cbf(folder / f"scan_{number:04d}.cbf", ring_counts(number, gaps)) for number in numbers]
+    def write(folder: Path, numbers, gaps=True, shape=SCAN_SHAPE) -> list[Path]:
+        return [write_cbf(folder / f"scan_{number:04d}.cbf", ring_counts(number, gaps, shape)) for number in numbers]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def write_blank() -> Callable[[Path], Path]:
+    """Write a frame of the same shape on which no pixel measured."""
+    return lambda path: write_cbf(path, np.full(SCAN_SHAPE, -1, "int32"))
 
 
 @pytest.fixture
@@ -132,7 +139,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "tile": {"shape": [64, 32], "step": [64, 16]},
     "train": {"depth": 1, "base_channels": 2, "epochs": 3, "max_tiles": 16},
     "infer": {"device": "cpu"},
-    "stitch": {"reach_px": 3},
+    "stitch": {"reach_px": 6},
     "encode": {"latent": 4, "pooled_shape": [16, 16], "base_channels": 2, "depth": 2, "epochs": 3},
     "cluster": {},
 }
@@ -159,43 +166,44 @@ def stage_settings(given: dict[str, dict[str, Any]]) -> tuple[IngestSettings, St
 
 @pytest.fixture(scope="session")
 def run_stages() -> Callable[..., SimpleNamespace]:
+    return run_all_stages
+
+
+def run_all_stages(
+    source, store: Path, given, *, model: Path | None = None, until="encode", workers=Workers(threads=2)
+):
     """Run the stages up to `until`; without a model the scan is trained on. Returns references and task runs."""
-
-    def run(source, store: Path, given, *, model: Path | None = None, until="encode", workers=Workers(threads=2)):
-        ingest, stages = stage_settings(given)
-        runs = []
-        with surveyed(source, store, ingest) as scan:
-            while open_store(scan).frames.in_state(FrameState.PENDING):
-                runs.append(ingest_batch.fn(scan, ingest, workers))
-            plan = RunPlan(scan, stages.to_dict())
-            frames = FrameRange(0, open_store(scan).n_frames)
-            refs = SimpleNamespace(scan=scan, store=open_store(scan), runs=runs)
-            refs.normalized = place_normalized(plan, counts_ref(scan), valid_ref(scan, ingest), stages.normalize)
-            counts, valid = counts_ref(scan), valid_ref(scan, ingest)
-            runs.append(normalize_batch.fn(frames, counts, valid, refs.normalized, stages.normalize, workers))
-            grid = grid_of(refs.normalized, stages.tile)
-            refs.tiles = place_tiles(plan, refs.normalized, grid, stages.tile)
-            runs.append(tile_batch.fn(frames, refs.normalized, refs.tiles, grid, workers))
-            if until == "tile":
-                return refs
-            if model is None:
-                _, refs.model = train_on_scan.fn(plan, refs.normalized, refs.tiles, stages)
-            else:
-                refs.model = find_model(str(model), needs(stages.normalize))
-            refs.predictions = place_predictions(plan, refs.tiles, refs.model)
-            runs.append(infer_batch.fn(frames, refs.tiles, refs.predictions, refs.model, stages.infer))
-            outputs = place_stitched(plan, refs.normalized, refs.predictions, stages.stitch)
-            refs.inpainted, refs.provenance = outputs
-            inputs = (refs.normalized, refs.predictions, outputs)
-            runs.append(stitch_batch.fn(frames, *inputs, grid, stages.stitch, workers))
-            if until == "stitch":
-                return refs
-            _, refs.encoder = train_encoder.fn(plan, refs.inpainted, stages.encode, "cpu")
-            refs.latent = place_latent(plan, refs.inpainted, refs.encoder, stages.encode)
-            runs.append(encode_batch.fn(frames, refs.inpainted, refs.latent, refs.encoder, "cpu"))
+    ingest, stages = stage_settings(given)
+    runs = []
+    with surveyed(source, store, ingest) as scan:
+        while open_store(scan).frames.in_state(FrameState.PENDING):
+            runs.append(ingest_batch.fn(scan, ingest, workers))
+        plan, frames = RunPlan(scan, stages.to_dict()), FrameRange(0, open_store(scan).n_frames)
+        counts, valid = counts_ref(scan), valid_ref(scan, ingest)
+        refs = SimpleNamespace(scan=scan, store=open_store(scan), runs=runs)
+        refs.normalized = place_normalized(plan, counts, valid, stages.normalize)
+        runs.append(normalize_batch.fn(frames, counts, valid, refs.normalized, stages.normalize, workers))
+        grid = grid_of(refs.normalized, stages.tile)
+        refs.tiles = place_tiles(plan, refs.normalized, grid, stages.tile)
+        runs.append(tile_batch.fn(frames, refs.normalized, refs.tiles, grid, workers))
+        if until == "tile":
             return refs
-
-    return run
+        if model is None:
+            _, refs.model = train_on_scan.fn(plan, refs.normalized, refs.tiles, stages)
+        else:
+            refs.model = find_model(str(model), needs(stages.normalize))
+        refs.predictions = place_predictions(plan, refs.tiles, refs.model)
+        runs.append(infer_batch.fn(frames, refs.tiles, refs.predictions, refs.model, stages.infer))
+        outputs = place_stitched(plan, refs.normalized, refs.predictions, stages.stitch)
+        refs.inpainted, refs.provenance = outputs
+        inputs = (refs.normalized, refs.predictions, outputs)
+        runs.append(stitch_batch.fn(frames, *inputs, grid, stages.stitch, workers))
+        if until == "stitch":
+            return refs
+        _, refs.encoder = train_encoder.fn(plan, refs.inpainted, stages.encode, "cpu")
+        refs.latent = place_latent(plan, refs.inpainted, refs.encoder, stages.encode)
+        runs.append(encode_batch.fn(frames, refs.inpainted, refs.latent, refs.encoder, "cpu"))
+    return refs
 
 
 @pytest.fixture(scope="session")

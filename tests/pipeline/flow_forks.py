@@ -2,13 +2,14 @@
 
 Imports take five seconds and compiling UMAP ten, so they are done once, here, and each run is a fork of this process.
 Each line on standard input is JSON: {"arguments": of process_scan, "log": path}. Answers on standard output: a line
-with the process id, and when that process has ended, a line with its exit status (-9: killed) and what the flow
-returned or raised.
+with the process id, and when that process has ended, a line with its exit status (-9: killed), what the flow returned
+or raised, and the most memory that the process had.
 """
 
 import json
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def main() -> None:
         answer = Path(request["log"] + ".answer")
         answer.unlink(missing_ok=True)
         if not (child := os.fork()):
-            answer.write_text(json.dumps(run(**request)))
+            found = run(**request)
+            peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            answer.write_text(json.dumps({**found, "peak_bytes": peak_bytes}))
             os._exit(0)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
