@@ -220,6 +220,24 @@ def test_a_run_that_is_killed_again_and_again(tmp_path, flow_runs, source, small
     assert_same(tmp_path / "scan.zarr", undisturbed)
 
 
+@pytest.mark.server
+def test_a_run_that_is_killed_as_soon_as_frames_are_ingested(
+    tmp_path, flow_runs, source, small, undisturbed, assert_same
+):
+    """The states of frames are the commit: the hashes of their shards must have been written before them."""
+    arguments = {"source": source, "store": tmp_path / "scan.zarr", **small()}
+    frames = tmp_path / "scan.zarr" / "ledger" / "frames.jsonl"
+    for _ in range(2):
+        held = frames.read_text().count("ingested") if frames.exists() else 0
+        process = flow_runs.start(**arguments)
+        while lives(process) and not (frames.exists() and frames.read_text().count("ingested") > held):
+            pass
+        os.kill(process, signal.SIGKILL)
+        assert flow_runs.ended()["status"] == -signal.SIGKILL
+    assert flow_runs(**arguments)["status"] == 0
+    assert_same(tmp_path / "scan.zarr", undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.server
 def test_runs_that_are_killed_at_25_moments_each_end_the_same(
