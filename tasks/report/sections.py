@@ -117,7 +117,12 @@ def settings_section(content: ReportContent) -> Markup:
 def opening_section(content: ReportContent) -> Markup:
     """How to open the arrays."""
     group = f", group={content.group!r}" if content.group else ""
-    lines = ["import xarray", "", f"scan = xarray.open_zarr({content.store_path!r}{group})", "print(scan)"]
+    lines = [
+        "import xarray",
+        "",
+        f"scan = xarray.open_zarr({content.store_path!r}{group}, consolidated=False)",
+        "print(scan)",
+    ]
     if content.pictures:
         lines += ["", 'scan["inpainted"].isel(frame=0).plot(robust=True)']
     return element("pre", element("code", "\n".join(lines)), tabindex="0")
