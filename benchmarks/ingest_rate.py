@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.ingest import enter_frames, ingest_batch, prepare_ingest
 from tasks.settings.ingest import IngestSettings
-from tasks.store import FrameState, open_store
+from tasks.store import FrameState, ScanStore, open_store
 from tasks.survey import survey_source
 from tasks.workers import Workers
 
@@ -36,9 +36,9 @@ def ingest(raw: Path, store: Path, settings: IngestSettings, workers: Workers) -
     """Seconds and bytes written, without a Prefect server."""
     started = time.perf_counter()
     survey = survey_source(str(raw), None, settings.validity)
-    scan = prepare_ingest(store, survey, settings)
     written = 0
-    with open_store(scan).writing():
+    with ScanStore.writing(store):
+        scan = prepare_ingest(store, survey, settings)
         enter_frames(scan, survey, str(raw))
         while open_store(scan).frames.in_state(FrameState.PENDING):
             written += ingest_batch.fn(scan, settings, workers).bytes_written

@@ -1,8 +1,8 @@
 """What Prefect and the ledger add to a scan: `python benchmarks/orchestration_cost.py [--frames 512]`.
 
 Ingest is timed as plain function calls and as the flow `ingest_scan`, on the same files in the page cache, in turns;
-then as one long scan and as many short ones. For the whole chain, the second run of the same command is timed: it computes
-nothing, so its time is an upper bound of what orchestration costs.
+then as one long scan and as many short ones. For the whole chain, the second run of the same command is timed: it
+computes nothing, so its time is an upper bound of what orchestration costs.
 """
 
 import argparse

@@ -26,8 +26,9 @@ def writable_scan(path: Path, found: Survey, source: str, settings: IngestSettin
 
     Raises `SourceError` where no frame can be ingested, as does `refuse_if_nothing_was_ingested` once more.
     """
-    scan = prepare_ingest(path, found, settings)
-    with open_store(scan).writing():
+    with ScanStore.writing(path):
+        scan = prepare_ingest(path, found, settings)
+        open_store(scan).recover()
         enter_frames(scan, found, source)
         refuse_if_nothing_was_ingested(scan)
         yield scan

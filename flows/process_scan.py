@@ -32,7 +32,7 @@ from tasks.stage import RunPlan, StageRun
 from tasks.stitch import place_stitched, stitch_batch
 from tasks.store import ArrayRef, FrameRange
 from tasks.tile import grid_of, place_tiles, tile_batch
-from tasks.train import gaps_to_fill, train_on_scan
+from tasks.train import nothing_to_inpaint, train_on_scan
 from tasks.workers import Workers
 
 
@@ -137,8 +137,8 @@ def _ingest_normalize_tile(plan: RunPlan, ingest: IngestSettings, stages: StageS
 def _inpaint(plan: RunPlan, taken: _Taken, stages: StageSettings, folder: str | None, workers: Workers) -> _Filled:
     """Fill the gaps with the given model, or with one that is trained on the scan."""
     model, predictions, runs, left_out = None, None, list[StageRun](), list[LeftOut]()
-    if not gaps_to_fill(taken.normalized):
-        left_out += [LeftOut(what=stage, why="the frames have no gaps") for stage in ("train", "infer")]
+    if why_not := nothing_to_inpaint(taken.normalized):
+        left_out += [LeftOut(what=stage, why=why_not) for stage in ("train", "infer")]
     elif folder is not None:
         model = find_model(folder, needs(stages.normalize))
         left_out.append(LeftOut(what="train", why=f"a model was given: {folder}"))

@@ -36,11 +36,16 @@ VERSION = 1
 HIDDEN_MAPS = 64
 
 
-def gaps_to_fill(normalized: ArrayRef) -> bool:
-    """True if any frame of the scan has a pixel without a value."""
+def nothing_to_inpaint(normalized: ArrayRef) -> str | None:
+    """Why inpainting makes no sense for the scan, or None if it does."""
     store = open_store(normalized.scan)
-    shards = FrameRange(0, store.n_frames).shards(store.shard_frames)
-    return any(np.isnan(store.read(normalized.path, start, stop)).any() for _, start, stop in shards)
+    has_gap = has_measured = False
+    for _, start, stop in FrameRange(0, store.n_frames).shards(store.shard_frames):
+        missing = np.isnan(store.read(normalized.path, start, stop))
+        has_gap, has_measured = has_gap or bool(missing.any()), has_measured or not missing.all()
+        if has_gap and has_measured:
+            return None
+    return "no frame has a measured pixel" if has_gap else "the frames have no gaps"
 
 
 @stage_task("train")

@@ -73,7 +73,7 @@ def _run_on_cluster(
 
         def submit_next() -> None:
             for item in remaining:
-                future = client.submit(function, item, pure=False, retries=2)
+                future = client.submit(function, item, pure=False)
                 running[future] = item
                 arriving.add(future)
                 return

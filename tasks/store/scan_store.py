@@ -52,8 +52,7 @@ class ScanStore:
     @classmethod
     def create(cls, path: Path) -> "ScanStore":
         """Open the store; make an empty one if there is nothing at the path."""
-        # A run that was killed while it made the store may have left an unfinished file.
-        if not path.exists() or all(item.name.endswith(UNFINISHED) for item in path.iterdir()):
+        if is_free(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             zarr.create_group(path, zarr_format=3, attributes={**FORMAT, "scan_id": str(uuid.uuid4())})
         group = _open_group(path)
@@ -62,17 +61,26 @@ class ScanStore:
             group.require_group(name)
         return cls(path)
 
+    @classmethod
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the scan's writer lock, and first clear away and finish what a killed run left."""
-        with writer_lock(self.path / "ledger" / "lock"):
-            for left in self.path.rglob(f"*{UNFINISHED}"):
-                left.unlink(missing_ok=True)
-            self.frames.refresh()
-            self.shards.refresh()
-            if "counts" in self and self.n_frames != len(self.frames.ingested):
-                self.publish()
+    def writing(cls, path: Path) -> Iterator[None]:
+        """Hold the writer lock of the store at the path, or of the one that is about to be made there.
+
+        Raises `StoreError` if another run holds it, or if the path is a folder of something else.
+        """
+        if not is_free(path):
+            _open_group(path)
+        with writer_lock(path / "ledger" / "lock"):
             yield
+
+    def recover(self) -> None:
+        """Clear away and finish what a killed run left; under the writer lock."""
+        for left in self.path.rglob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+        self.frames.refresh()
+        self.shards.refresh()
+        if "counts" in self and self.n_frames != len(self.frames.ingested):
+            self.publish()
 
     # What is there
 
@@ -264,6 +272,13 @@ class ScanStore:
         if stop > start:
             _reaching(array, stop)[start:stop] = values
         array.resize((stop,))
+
+
+def is_free(path: Path) -> bool:
+    """True if a store may be made at the path: nothing is there but what a run leaves that is killed making one."""
+    if not path.exists():
+        return True
+    return all(item.name == "ledger" or item.name.endswith(UNFINISHED) for item in path.iterdir())
 
 
 def _open_group(path: Path) -> zarr.Group:

@@ -119,8 +119,9 @@ def ingest_all() -> Callable[..., ScanStore]:
 def surveyed(source, store: Path, settings: IngestSettings) -> Iterator[ScanRef]:
     held = ScanStore(store).frames if (store / "zarr.json").exists() else None
     found = survey_source(str(source), held, settings.validity)
-    scan = prepare_ingest(store, found, settings)
-    with open_store(scan).writing():
+    with ScanStore.writing(store):
+        scan = prepare_ingest(store, found, settings)
+        open_store(scan).recover()
         enter_frames(scan, found, str(source))
         yield scan
 

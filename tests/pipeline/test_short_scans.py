@@ -121,4 +121,8 @@ def test_a_scan_on_which_nothing_was_measured(tmp_path, flow_runs, write_blank, 
     write_blank(tmp_path / "raw" / "scan_0000.cbf")
     write_blank(tmp_path / "raw" / "scan_0001.cbf")
     found = flow_runs(source=tmp_path / "raw", store=tmp_path / "scan.zarr", **small())
-    assert (found["error"], "hold no measured pixel" in found["message"]) == ("ArrayError", True), found
+    left_out = {part["what"]: part["why"] for part in found.get("result", found)["left_out"]}
+    assert left_out["train"] == left_out["infer"] == "no frame has a measured pixel"
+    store = ScanStore(tmp_path / "scan.zarr")
+    assert "predictions" not in store
+    assert (store.read("provenance", 0, 2) == 2).all()

@@ -58,7 +58,8 @@ def test_verdict_comes_first_and_everything_is_on_the_page(make_content):
     assert text.index("48 of 50 frames processed, 2 quarantined, nothing lost") < text.index("Throughput")
     for fact in ("beam lost", "1 hole: 00008", "Content-MD5 does not match", "a_00044.cbf", "2.48 MB", "98 MB", "96",
                  "same frames and settings as before", "no ensemble was asked for", "normalized log counts",
-                 "xarray.open_zarr('/data/processed/scan7.zarr', consolidated=False)", "network.depth", "0.0066", "dlsia-flows",
+                 "xarray.open_zarr('/data/processed/scan7.zarr', consolidated=False)",
+                 "network.depth", "0.0066", "dlsia-flows",
                  "best validation loss 0.2 (L1) at epoch 2"):  # fmt: skip
         assert fact in text, fact
 

@@ -81,7 +81,8 @@ def test_a_killed_run_between_commit_and_publication_is_finished_by_the_next_wri
     store = make_store(tmp_path / "scan.zarr")
     ingest(store, 0, 6)
     later = ScanStore(store.path)
-    with later.writing():
+    with ScanStore.writing(store.path):
+        later.recover()
         assert later.n_frames == 6
 
 
@@ -97,9 +98,10 @@ def test_every_frame_array_grows_together(tmp_path):
 
 def test_two_writers_are_refused_and_the_message_names_the_first(tmp_path):
     store = make_store(tmp_path / "scan.zarr")
-    with store.writing(), pytest.raises(StoreError, match=r'another run .*"pid"'), ScanStore(store.path).writing():
+    refused = pytest.raises(StoreError, match=r'another run .*"pid"')
+    with ScanStore.writing(store.path), refused, ScanStore.writing(store.path):
         pass
-    with store.writing():
+    with ScanStore.writing(store.path):
         pass
 
 
@@ -118,6 +120,8 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match="no scan store"):
         ScanStore.create(tmp_path)
+    with pytest.raises(StoreError, match="no scan store"), ScanStore.writing(tmp_path):
+        pass
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
