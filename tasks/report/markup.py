@@ -18,6 +18,8 @@ def clean(text: str) -> str:
     >>> print(clean("bad\udcff name\x00"))
     bad\udcff name\x00
     """
+    if text.isascii() and text.isprintable():
+        return text  # most texts, and all pictures
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 

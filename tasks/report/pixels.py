@@ -78,7 +78,8 @@ def png_bytes(indices: Index, colors: Index) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(indices))
     image.putpalette(colors.tobytes())
     file = io.BytesIO()
-    image.save(file, format="png", compress_level=9)
+    # Level 9 takes six times as long for a twentieth less.
+    image.save(file, format="png", compress_level=4)
     return file.getvalue()
 
 
