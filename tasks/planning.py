@@ -6,7 +6,6 @@ from typing import Any
 
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.networks.registry import empty_network
-from dlsia_core.tiling import TileGrid
 from tasks.devices import check_device
 from tasks.errors import SettingsError
 from tasks.models import find_model
@@ -54,7 +53,7 @@ def check_settings(stages: StageSettings, path: Path, found: Survey, model: str 
     shape = stages.normalize.shape or frame_shape
     if shape is not None:
         try:
-            TileGrid(shape, stages.tile.shape, stages.tile.step)
+            stages.tile.grid(shape)
         except (ArrayError, SettingError) as error:
             raise SettingsError(
                 f"the tiles do not fit the normalized frames of {shape[0]} x {shape[1]}: {error}"

@@ -20,8 +20,8 @@ AXES = ("tile", "tile_row", "tile_column")
 
 def place_tiles(plan: RunPlan, normalized: ArrayRef, grid: TileGrid, settings: TileSettings) -> ArrayRef:
     """Find or make the array, with the tiles' top left pixels among its attributes."""
-    attributes = {"origins": [list(map(int, origin)) for origin in grid.origins], "step": list(settings.step)}
-    spec = ArraySpec("tiles", (grid.n_tiles, *settings.shape), AXES, "float32", np.nan, attributes=attributes)
+    attributes = {"origins": [list(map(int, origin)) for origin in grid.origins], "step": list(grid.step)}
+    spec = ArraySpec("tiles", (grid.n_tiles, *grid.tile_shape), AXES, "float32", np.nan, attributes=attributes)
     stage = {"stage": "tile", "version": VERSION, "settings": settings.model_dump(mode="json")}
     return place(plan, [spec], stage, [normalized])[0]
 
@@ -29,7 +29,7 @@ def place_tiles(plan: RunPlan, normalized: ArrayRef, grid: TileGrid, settings: T
 def grid_of(normalized: ArrayRef, settings: TileSettings) -> TileGrid:
     """Where tiles lie on a normalized frame."""
     shape = open_store(normalized.scan).array(normalized.path).shape[1:]
-    return TileGrid((shape[0], shape[1]), settings.shape, settings.step)
+    return settings.grid((shape[0], shape[1]))
 
 
 @stage_task("tile")

@@ -80,7 +80,7 @@ def train_on_scan(
         **needs(stages.normalize),
         "recipe": recipe.to_dict(),
         "origin": origin,
-        "tile_shape": list(stages.tile.shape),
+        "tile_shape": list(learning.hiding.tile_shape),
         "trained_on": learning.summary(),
         "curve": curve_of("inpainting network", fitted, "L1, standardized"),
         "quality": quality,
@@ -100,9 +100,10 @@ def _fit(
     """Train a TUNet; `unseen` is what is hidden from it in the validation tiles."""
     settings = stages.train
     hidden = learning.hiding.draw(HIDDEN_MAPS, settings.seed)
+    crop_rows = _crop_rows(settings, learning.hiding.tile_shape[0])
     return fit(
         build_inpainter(inpainter_config(settings), recipe, settings.seed),
-        HiddenPixelExamples(learning.training, hidden, recipe, settings.seed, _crop_rows(stages)),
+        HiddenPixelExamples(learning.training, hidden, recipe, settings.seed, crop_rows),
         weighted_l1,
         _fit_settings(settings),
         validation=HiddenPixelExamples(learning.validation, unseen, recipe, settings.seed),
@@ -113,9 +114,8 @@ def _fit(
     )
 
 
-def _crop_rows(stages: StageSettings) -> int | None:
-    rows = stages.train.crop_rows
-    return None if rows is None or rows >= stages.tile.shape[0] else rows
+def _crop_rows(settings: TrainSettings, tile_rows: int) -> int | None:
+    return None if settings.crop_rows is None or settings.crop_rows >= tile_rows else settings.crop_rows
 
 
 def _fit_settings(settings: TrainSettings) -> FitSettings:

@@ -5,7 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from dlsia_core.intensity import IntensityScale, LinearScale, LogScale
+from dlsia_core.tiling import TileGrid
 from tasks.settings.base import Settings
+
+PAPER_TILE_COLUMNS = 128
+"""Chavez et al. 2022, section 2.1."""
 
 
 class NormalizeSettings(Settings):
@@ -40,14 +44,35 @@ class NormalizeSettings(Settings):
 
 
 class TileSettings(Settings):
-    """How frames are cut into overlapping tiles; the last tile of a row or column is flush with the border."""
+    """How frames are cut into overlapping tiles; the last tile of a row or column is flush with the border.
 
-    shape: tuple[PositiveInt, PositiveInt] = Field(
-        default=(512, 128), description="Rows and columns of a tile, in pixels of `normalized`."
+    Left empty, tiles follow the frames: 512 x 128 with step 64 on frames of 512 x 512, as in the papers.
+    """
+
+    shape: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description="Rows and columns of a tile, in pixels of `normalized`. Empty: all rows of the frame, 128 columns.",
     )
-    step: tuple[PositiveInt, PositiveInt] = Field(
-        default=(512, 64), description="Distance between neighboring tiles in rows and columns; at most the shape."
+    step: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None,
+        description="Distance between neighboring tiles in rows and columns; at most the shape. "
+        "Empty: a whole tile in rows, half a tile in columns.",
     )
+
+    def grid(self, frame_shape: tuple[int, int]) -> TileGrid:
+        """Where tiles lie on frames of (row, column).
+
+        Raises `ArrayError` or `SettingError` for tiles that do not fit or leave pixels out.
+
+        >>> grid = TileSettings().grid((512, 512))
+        >>> grid.tile_shape, grid.step, grid.n_tiles
+        ((512, 128), (512, 64), 7)
+        >>> TileSettings().grid((1679, 100)).tile_shape
+        (1679, 100)
+        """
+        shape = self.shape or (frame_shape[0], min(frame_shape[1], PAPER_TILE_COLUMNS))
+        step = self.step or (shape[0], max(1, shape[1] // 2))
+        return TileGrid(frame_shape, shape, step)
 
 
 class TrainSettings(Settings):
