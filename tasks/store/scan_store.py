@@ -77,6 +77,9 @@ class ScanStore:
         """Clear away and finish what a killed run left; under the writer lock."""
         for left in self.path.rglob(f"*{UNFINISHED}"):
             left.unlink(missing_ok=True)
+        for folder in [*self.path.glob("*/"), *self.path.glob(f"{VARIANTS}*/*/")]:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # of an array that was about to be made; xarray would warn of it
         self.frames.refresh()
         self.shards.refresh()
         if "counts" in self and self.n_frames != len(self.frames.ingested):
@@ -123,16 +126,14 @@ class ScanStore:
 
     def frame_arrays(self) -> dict[str, Array]:
         """Every array with a frame axis, here and in the groups of other settings, by its path in the store."""
-        groups = {"": self._group}
-        # By name, because listing deeper would look for Zarr metadata among the files of the ledger and the models.
-        for folder in sorted(self.path.glob(f"{VARIANTS}*")):
-            groups[f"{folder.name}/"] = self._group.require_group(folder.name)
-        return {
-            prefix + name: array
-            for prefix, group in groups.items()
-            for name, array in group.arrays()
-            if (array.metadata.dimension_names or ("",))[0] == "frame"  # type: ignore[union-attr]
-        }
+        found = {}
+        # By their files: asking zarr for its members would meet the ledger's, and folders that a killed run left empty.
+        for file in sorted([*self.path.glob("*/zarr.json"), *self.path.glob(f"{VARIANTS}*/*/zarr.json")]):
+            path = str(file.parent.relative_to(self.path))
+            node = self._group[path]
+            if isinstance(node, zarr.Array) and (node.metadata.dimension_names or ("",))[0] == "frame":  # type: ignore[union-attr]
+                found[path] = node
+        return found
 
     # Making arrays
 

@@ -157,3 +157,16 @@ def test_shards_divide_the_stores_and_stay_small(shape, store_frames):
     frames = spec.shard_frames(store_frames)
     assert store_frames % frames == 0
     assert frames == 1 or frames * spec.frame_bytes <= LARGEST_SHARD_BYTES
+
+
+def test_a_folder_that_a_killed_run_left_empty_disturbs_nobody_and_is_cleared_away(tmp_path):
+    store = make_store(tmp_path / "scan.zarr", 3)
+    store.publish()
+    (store.path / "normalized").mkdir()
+    (store.path / "normalized" / "zarr.json.partial").write_text("{")
+    assert "normalized" not in ScanStore(store.path).frame_arrays()
+    with ScanStore.writing(store.path):
+        store.recover()
+    assert not (store.path / "normalized").exists()
+    with xarray.open_zarr(store.path, consolidated=False) as scan:
+        assert "normalized" not in scan
