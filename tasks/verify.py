@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import PipelineError
-from tasks.ingest import checksum
+from tasks.intake import checksum
 from tasks.readers import find_files, open_file
 from tasks.store import FrameRange, FrameRecord, FrameState, ScanStore
 
