@@ -1,5 +1,7 @@
 """The numbers depend on frames, settings and model; not on batches, chunks, threads, or where they were computed."""
 
+import os
+
 import numpy as np
 import pytest
 from distributed import LocalCluster
@@ -24,7 +26,12 @@ def reference(tmp_path_factory, source, run_stages, small, trained):
 
 @pytest.fixture(scope="module")
 def cluster():
+    environment = dict(os.environ)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
+        # It leaves OMP_NUM_THREADS=1 in this process for its children, and trainings on one thread end with other bits.
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
         yield cluster.scheduler_address
 
 
