@@ -55,6 +55,7 @@ def train_encoder(
                 checkpoint_folder=checkpoint,
                 device=device,
                 on_epoch=log_epoch("autoencoder", settings.epochs),
+                checkpoint_seconds=settings.checkpoint_s,
                 max_seconds=60 * settings.max_minutes,
             ),
         )

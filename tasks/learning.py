@@ -15,8 +15,8 @@ from tasks.store import ScanRef, open_store
 
 
 def settings_that_count(settings: TrainSettings | EncodeSettings) -> dict[str, Any]:
-    """All that decide the weights: not the time limit, so that a training goes on when it is given more time."""
-    return settings.model_dump(mode="json", exclude={"max_minutes"})
+    """All that decide the weights; not time limit and checkpoints: with more time a training goes on where it was."""
+    return settings.model_dump(mode="json", exclude={"checkpoint_s", "max_minutes"})
 
 
 def model_folder(scan: ScanRef, kind: str, origin: dict[str, Any]) -> Path:

@@ -110,6 +110,7 @@ def _fit(
         checkpoint_folder=checkpoint,
         device=device,
         on_epoch=log_epoch("inpainting network", settings.epochs),
+        checkpoint_seconds=settings.checkpoint_s,
         max_seconds=60 * settings.max_minutes,
     )
 

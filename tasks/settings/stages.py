@@ -103,6 +103,11 @@ class TrainSettings(Settings):
         default=0.15, gt=0, lt=1, description="Share of the tiles kept for choosing the best weights."
     )
     seed: int = Field(default=0, ge=0, description="Of weights, data order and artificial gaps.")
+    checkpoint_s: float = Field(
+        default=15.0,
+        ge=0,
+        description="Seconds between checkpoints, from which a killed training goes on; 0: each step.",
+    )
     max_minutes: float = Field(
         default=120.0, gt=0, description="Training that takes longer fails, and goes on where it was when run again."
     )
@@ -143,6 +148,7 @@ class EncodeSettings(Settings):
     batch_size: int = Field(default=16, ge=1, description="Frames per step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Of the Adam optimizer.")
     seed: int = Field(default=0, ge=0, description="Of weights and data order.")
+    checkpoint_s: float = Field(default=15.0, ge=0, description="As for training.")
     max_minutes: float = Field(default=120.0, gt=0, description="As for training.")
 
 

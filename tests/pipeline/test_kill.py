@@ -256,19 +256,17 @@ def test_runs_that_are_killed_at_25_moments_each_end_the_same(
     assert killed > 15
 
 
-@pytest.mark.slow
 @pytest.mark.server
 def test_a_training_that_is_killed_goes_on_at_its_checkpoint(tmp_path, flow_runs, source, small, assert_same):
-    long = small(train={"epochs": 150, "batch_size": 1, "max_tiles": 48})
+    long = small(train={"epochs": 40, "batch_size": 1, "max_tiles": 48, "checkpoint_s": 0.05})
     assert flow_runs(source=source, store=tmp_path / "undisturbed.zarr", **long)["status"] == 0
     arguments = {"source": source, "store": tmp_path / "scan.zarr", **long}
     process = flow_runs.start(**arguments)
-    while lives(process) and not any((tmp_path / "scan.zarr").glob("models/*/checkpoint/checkpoint.safetensors")):
+    while lives(process) and "inpainting network: epoch 5 of" not in flow_runs.log.read_text():
         time.sleep(0.01)
-    time.sleep(0.1)
     os.kill(process, signal.SIGKILL)
     assert flow_runs.ended()["status"] == -signal.SIGKILL
-    assert not any((tmp_path / "scan.zarr").glob("models/*/model.json")), "it trains too fast; raise epochs"
+    assert not any((tmp_path / "scan.zarr").glob("models/*/model.json"))
     assert flow_runs(**arguments)["status"] == 0
     assert "inpainting network: epoch 1 of" not in flow_runs.log.read_text()
     assert_same(tmp_path / "scan.zarr", tmp_path / "undisturbed.zarr")
