@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import temporary_settings
 
 from deployments.registration import PREFECT_FILE, deploy_all, prepare
-from deployments.worker import running_worker
+from deployments.worker import prepared_start, running_worker
 from flows.embedded_server import running_server
 from flows.server_home import announce, home_folder, withdraw
 from tasks.errors import PipelineError, SourceError
@@ -70,7 +70,7 @@ def serve(options: argparse.Namespace) -> int:
     """Leave server and worker running until a signal comes."""
     watched = checked_folder(options.watch) if options.watch else None
     home, here = home_folder(), Path.cwd()
-    with running_deployments(options.prefect_file) as url:
+    with running_deployments(options.prefect_file, many_runs=True) as url:
         found = announce(home, url, here)
         try:
             print(f"\nPrefect UI  {url.removesuffix('/api')}\nStop with Ctrl-C. To try, in another terminal in {here}:")
@@ -90,13 +90,19 @@ def serve(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def running_deployments(prefect_file: Path = PREFECT_FILE) -> Iterator[str]:
-    """Yield the API address of a server that knows the deployments of the file and has a worker for them."""
-    with running_server() as url, temporary_settings({"api.url": url}):
+def running_deployments(prefect_file: Path = PREFECT_FILE, *, many_runs: bool = False) -> Iterator[str]:
+    """Yield the API address of a server that knows the deployments of the file and has a worker for them.
+
+    many_runs: start them from a prepared process; a single run would only wait for it.
+    """
+    with ExitStack() as stack:
+        url = stack.enter_context(running_server())
+        stack.enter_context(temporary_settings({"api.url": url}))
         prepare(url)
-        with running_worker(home_folder(), url):
-            deploy_all(home_folder(), url, prefect_file)
-            yield url
+        start = stack.enter_context(prepared_start(home_folder(), url)) if many_runs else None
+        stack.enter_context(running_worker(home_folder(), url))
+        deploy_all(home_folder(), url, prefect_file, start)
+        yield url
 
 
 def start_run(deployment: str, parameters: dict[str, Any]) -> FlowRun:

@@ -35,10 +35,15 @@ def prepare(url: str) -> None:
             client.create_automation(_zombie_automation())
 
 
-def deploy_all(home: Path, url: str, prefect_file: Path = PREFECT_FILE) -> None:
-    """Register every deployment of the file; raises `ServerError` with Prefect's answer if one is refused."""
+def deploy_all(home: Path, url: str, prefect_file: Path = PREFECT_FILE, start: str | None = None) -> None:
+    """Register every deployment of the file; `start` is the command that starts a run, if not Prefect's own.
+
+    Raises `ServerError` with Prefect's answer if one is refused.
+    """
     command = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file)]
     environment = client_environment(home, url) | {"DLSIA_FLOWS_FOLDER": str(Path.cwd())}
+    if start:
+        environment["DLSIA_FLOWS_START"] = start
     done = subprocess.run(
         [sys.executable, "-m", *command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

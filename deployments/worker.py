@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,7 @@ from prefect.states import Cancelling, Crashed
 from deployments.registration import WORK_POOL
 from flows.server_home import ServerError, client_environment
 
+START_PREPARED = Path(__file__).with_name("start_prepared.py")
 CANCEL_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 STOPPED = "The launcher was stopped. Run it again: finished shards are kept."
@@ -45,6 +48,28 @@ def running_worker(home: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
             _cancel_runs()
             _stop(worker)
             _mark_crashed(STOPPED)
+
+
+@contextmanager
+def prepared_start(home: Path, url: str) -> Iterator[str]:
+    """Yield a command that starts a run as a copy of a process that has imported the flows.
+
+    Until that process is ready, a few seconds, and wherever it does not fit, the command starts Python anew.
+    """
+    # Not in the home folder: the address of a socket has room for about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="dlsia-flows-") as folder:
+        address = Path(folder) / "prepared"
+        prepared = subprocess.Popen(
+            [sys.executable, "-m", "deployments.prepared", str(address)],
+            stdin=subprocess.PIPE,
+            env=client_environment(home, url),
+            start_new_session=True,
+        )
+        try:
+            yield shlex.join([sys.executable, "-S", str(START_PREPARED), str(address), "prefect.engine"])
+        finally:
+            prepared.kill()
+            prepared.communicate()
 
 
 @contextmanager

@@ -46,20 +46,23 @@ def dispatch_scan(payload: dict[str, Any]) -> str:
         payload: Payload of the event, with the keys scan, source, store, digest and, if wanted, parameters.
     """
     event = _validated(payload)
-    confine(event.source, "source")
-    confine(event.store, "store")
-    run = cast(
-        FlowRun,
-        run_deployment(
-            PROCESS_SCAN,
-            parameters={**event.parameters, "source": event.source, "store": event.store},
-            idempotency_key=event.key,
-            timeout=0,
-            as_subflow=False,
-        ),
-    )
+    run = make_run(event)
     get_run_logger().info("Scan %s (digest %s): flow run %s", event.scan, event.digest, run.name)
     return str(run.id)
+
+
+def make_run(event: ScanComplete) -> FlowRun:
+    """Make the run of process-scan, or find it if it was made before, by whomever."""
+    confine(event.source, "source")
+    confine(event.store, "store")
+    run = run_deployment(
+        PROCESS_SCAN,
+        parameters={**event.parameters, "source": event.source, "store": event.store},
+        idempotency_key=event.key,
+        timeout=0,
+        as_subflow=False,
+    )
+    return cast(FlowRun, run)
 
 
 def _validated(payload: dict[str, Any]) -> ScanComplete:

@@ -169,7 +169,7 @@ def client_environment(home: Path, url: str) -> dict[str, str]:
     return {
         **_plain_environment(home),
         "PREFECT_API_URL": url,
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
 
