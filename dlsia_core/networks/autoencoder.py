@@ -1,7 +1,7 @@
-"""Convolutional autoencoder with a vector in the middle (Roberts et al. 2024, §2.4 and §4.3)."""
+"""Convolutional autoencoders with a vector in the middle (Roberts et al. 2024, §2.2 and §4.3)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,101 @@ from dlsia_core.networks.blocks import (
     require_count,
     up_convolution,
 )
+from dlsia_core.networks.resampling import resample
 from dlsia_core.networks.tunet import crop
 
+GRID = 4
+"""Pixels along each axis of the grid in the middle where no input_shape is given."""
 
-class ConvAutoencoder(nn.Module):
+
+class Autoencoder(nn.Module):
+    """What all autoencoders share: halve the image, map the rest to a vector, go the same way back.
+
+    Each level is a 3x3 convolution of stride 2 and a block; two linear layers join grid and latent vector.
+    block: makes the module that stands on a level, size and channels unchanged, from the number of channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int],
+        latent_dim: int,
+        input_shape: Sequence[int],
+        layer: Callable[[nn.Module, int], nn.Module],
+        block: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        counts = {"in_channels": in_channels, "out_channels": out_channels, "latent_dim": latent_dim}
+        for name, count in counts.items():
+            require_count(name, count)
+        for length in input_shape:
+            require_count("input_shape", length)
+        ndim, depth = len(input_shape), len(channels)
+        self.ndim, self.depth, self.in_channels, self.latent_dim = ndim, depth, in_channels, latent_dim
+        self.input_shape = tuple(input_shape)
+        sizes = level_sizes(self.input_shape, depth)
+        require("depth", depth, max(sizes[-2]) > 1, f"less: input_shape {self.input_shape} is 1 pixel before")
+        self.grid = (channels[-1], *sizes[-1])
+
+        encoder, decoder = [], []
+        for above, here in zip([in_channels, *channels[:-1]], channels, strict=True):
+            encoder += [layer(convolution(ndim, above, here, 3, stride=2), here), block(here)]
+        for above, here in zip([channels[0], *channels[:-1]], channels, strict=True):
+            decoder.append(nn.Sequential(block(here), layer(up_convolution(ndim, here, above, 3), above)))
+        self.encoder = nn.Sequential(*encoder)
+        self.to_latent = nn.Linear(math.prod(self.grid), latent_dim)
+        self.from_latent = nn.Linear(latent_dim, math.prod(self.grid))
+        self.decoder = nn.ModuleList(decoder)
+        self.head = convolution(ndim, channels[0], out_channels, 3)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(N, in_channels, ...) of any size -> latent vectors (N, latent_dim)."""
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
+            raise ArrayError(
+                f"input has shape {tuple(x.shape)}; wanted (N, {self.in_channels}) and {self.ndim} more axes"
+            )
+        return self.to_latent(resample(self.encoder(x), self.grid[1:]).flatten(1))  # type: ignore[no-any-return]
+
+    def decode(self, z: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Latent vectors (N, latent_dim) -> (N, out_channels, *size); size None: the network's input_shape."""
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ArrayError(f"latent vectors have shape {tuple(z.shape)}; wanted (N, {self.latent_dim})")
+        size = self.input_shape if size is None else tuple(size)
+        if len(size) != self.ndim or min(size) < 1:
+            raise ArrayError(f"size is {size}; wanted {self.ndim} whole numbers of at least 1")
+        # Sizes of all levels, 33 -> 17 -> 9 -> 5: going up doubles and cuts the surplus row where the size was odd.
+        sizes = level_sizes(size, self.depth)
+        x = resample(torch.relu(self.from_latent(z)).reshape(-1, *self.grid), sizes[-1])
+        for level in reversed(range(self.depth)):
+            x = crop(self.decoder[level](x), sizes[level])
+        return self.head(x)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x), x.shape[2:])
+
+
+class ConvAutoencoder(Autoencoder):
     """Halves the image `depth` times, maps the rest to `latent_dim` numbers, and goes the same way back.
 
-    x: (N, in_channels, *input_shape), float -> (N, out_channels, *input_shape), plain output without activation.
+    x: (N, in_channels, ...) of any size, float -> (N, out_channels, ...) of x's size, plain output without activation.
 
-    Each level is a 3x3 convolution of stride 2 and one of stride 1; two linear layers join grid and latent vector and
-    hold most parameters: 2 * latent_dim * last channels * grid size. With depth 6, base 8, growth 1.5 and 32 latent
-    numbers, 512x512 has an 8x8 grid of 60 channels and 444,263 parameters.
-    Raises SettingError for settings that are not allowed, ArrayError for inputs of another shape.
+    input_shape: size (Y, X) or (Z, Y, X) the network is built for, default size of `decode`; None = 4 * 2 ** depth
+        along each axis. It decides the grid in the middle, ceil(input_shape / 2 ** depth). An image of another size
+        has its features averaged (or interpolated, where it is smaller) to this grid, and back: detail is lost where
+        it is much larger, so give the true size, and a depth that leaves a small grid.
+    ndim: 2 or 3; None = as many as input_shape has, 2 without.
+    base_channels, growth_rate, normalization, activation: as for `TUNet`.
 
-    >>> network = ConvAutoencoder(1, 1, depth=3, base_channels=4, latent_dim=5, input_shape=(33, 50))
+    Each level is a 3x3 convolution of stride 2 and one of stride 1. The linear layers hold most parameters, 2 *
+    latent_dim * last channels * grid size: with depth 6, base 8, growth 1.5, 32 latent numbers and input_shape
+    (512, 512) the grid is 8x8 of 60 channels and there are 444,263 parameters.
+    Raises SettingError for settings that are not allowed, ArrayError for inputs of a wrong shape.
+
+    >>> network = ConvAutoencoder(1, 1, depth=3, base_channels=4, latent_dim=5)
     >>> latent = network.encode(torch.zeros(2, 1, 33, 50))
-    >>> latent.shape, network.decode(latent).shape
-    (torch.Size([2, 5]), torch.Size([2, 1, 33, 50]))
+    >>> latent.shape, network.decode(latent).shape, network.decode(latent, (33, 50)).shape
+    (torch.Size([2, 5]), torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 33, 50]))
     """
 
     def __init__(
@@ -44,55 +122,44 @@ class ConvAutoencoder(nn.Module):
         growth_rate: float = 2,
         *,
         latent_dim: int,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | None = None,
         normalization: str | None = None,
         activation: str = "relu",
+        ndim: int | None = None,
     ) -> None:
-        super().__init__()
-        ndim = len(input_shape)
-        require_common(ndim, normalization, activation)
-        for name, count in (("in_channels", in_channels), ("out_channels", out_channels), ("latent_dim", latent_dim)):
-            require_count(name, count)
-        for length in input_shape:
-            require_count("input_shape", length)
+        shape = built_shape(input_shape, ndim, depth)
+        axes = len(shape)
+        require_common(axes, normalization, activation)
         channels = channel_plan(base_channels, growth_rate, depth)
-        self.in_channels, self.latent_dim = in_channels, latent_dim
-        # Sizes of all levels, 33 -> 17 -> 9 -> 5: going up doubles and cuts the surplus row where the size was odd.
-        self.sizes = [tuple(math.ceil(n / 2**level) for n in input_shape) for level in range(depth + 1)]
-        require("depth", depth, max(self.sizes[-2]) > 1, f"less: input_shape {tuple(input_shape)} is 1 pixel before")
-        self.grid = (channels[-1], *self.sizes[-1])
 
-        def layer(convolved: nn.Module, leaving: int) -> nn.Sequential:
-            return activated(ndim, convolved, leaving, normalization, activation)
+        def layer(convolved: nn.Module, leaving: int) -> nn.Module:
+            return activated(axes, convolved, leaving, normalization, activation)
 
-        encoder, decoder = [], []
-        for above, here in zip([in_channels, *channels[:-1]], channels, strict=True):
-            encoder.append(layer(convolution(ndim, above, here, 3, stride=2), here))
-            encoder.append(layer(convolution(ndim, here, here, 3), here))
-        for above, here in zip([channels[0], *channels[:-1]], channels, strict=True):
-            up = layer(up_convolution(ndim, here, above, 3), above)
-            decoder.append(nn.Sequential(layer(convolution(ndim, here, here, 3), here), up))
-        self.encoder = nn.Sequential(*encoder)
-        self.to_latent = nn.Linear(math.prod(self.grid), latent_dim)
-        self.from_latent = nn.Linear(latent_dim, math.prod(self.grid))
-        self.decoder = nn.ModuleList(decoder)
-        self.head = convolution(ndim, channels[0], out_channels, 3)
+        def block(here: int) -> nn.Module:
+            return layer(convolution(axes, here, here, 3), here)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """(N, in_channels, *input_shape) -> latent vectors (N, latent_dim)."""
-        wanted = (self.in_channels, *self.sizes[0])
-        if tuple(x.shape[1:]) != wanted:
-            raise ArrayError(f"input has shape {tuple(x.shape)}; this network was built for (N, {wanted})")
-        return self.to_latent(self.encoder(x).flatten(1))  # type: ignore[no-any-return]
+        super().__init__(in_channels, out_channels, channels, latent_dim, shape, layer, block)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latent vectors (N, latent_dim) -> (N, out_channels, *input_shape)."""
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise ArrayError(f"latent vectors have shape {tuple(z.shape)}; wanted (N, {self.latent_dim})")
-        x = torch.relu(self.from_latent(z)).reshape(-1, *self.grid)
-        for level in reversed(range(len(self.decoder))):
-            x = crop(self.decoder[level](x), self.sizes[level])
-        return self.head(x)  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+def built_shape(input_shape: Sequence[int] | None, ndim: int | None, depth: int) -> tuple[int, ...]:
+    """The size an autoencoder is built for, from the settings that may leave it open.
+
+    >>> built_shape(None, 3, depth=2)
+    (16, 16, 16)
+    """
+    require_count("depth", depth)
+    if input_shape is not None:
+        require("ndim", ndim, ndim in (None, len(input_shape)), f"None, or the axes of input_shape {input_shape}")
+        return tuple(input_shape)
+    axes = 2 if ndim is None else ndim
+    require("ndim", axes, axes in (2, 3), "2 or 3")
+    return (GRID * 2**depth,) * axes
+
+
+def level_sizes(size: Sequence[int], depth: int) -> list[tuple[int, ...]]:
+    """Sizes of the image and of the `depth` levels below it.
+
+    >>> level_sizes((33, 64), 3)
+    [(33, 64), (17, 32), (9, 16), (5, 8)]
+    """
+    return [tuple(math.ceil(n / 2**level) for n in size) for level in range(depth + 1)]

@@ -57,9 +57,12 @@ def channel_plan(base_channels: int, growth_rate: float, depth: int) -> list[int
     return channels
 
 
-def convolution(ndim: int, channels_in: int, channels_out: int, kernel_size: int, **settings: object) -> nn.Module:
+def convolution(
+    ndim: int, channels_in: int, channels_out: int, kernel_size: int, dilation: int = 1, **settings: object
+) -> nn.Module:
     """A convolution that keeps the size at stride 1 (odd kernels)."""
-    return _CONV[ndim](channels_in, channels_out, kernel_size, padding=kernel_size // 2, **settings)
+    padding = dilation * (kernel_size // 2)
+    return _CONV[ndim](channels_in, channels_out, kernel_size, dilation=dilation, padding=padding, **settings)
 
 
 def up_convolution(ndim: int, channels_in: int, channels_out: int, kernel_size: int) -> nn.Module:

@@ -10,9 +10,18 @@ from torch import Tensor, nn
 
 from dlsia_core.errors import SettingError
 from dlsia_core.networks.autoencoder import ConvAutoencoder
+from dlsia_core.networks.mixed_scale_autoencoder import MixedScaleAutoencoder
+from dlsia_core.networks.partial_conv_unet import PartialConvUNet
 from dlsia_core.networks.tunet import TUNet
+from dlsia_core.networks.tunet3plus import TUNet3Plus
 
-NETWORKS: dict[str, type[nn.Module]] = {"ConvAutoencoder": ConvAutoencoder, "TUNet": TUNet}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "ConvAutoencoder": ConvAutoencoder,
+    "MixedScaleAutoencoder": MixedScaleAutoencoder,
+    "PartialConvUNet": PartialConvUNet,
+    "TUNet": TUNet,
+    "TUNet3Plus": TUNet3Plus,
+}
 
 
 def build_network(config: Mapping[str, Any], seed: int | None = None) -> nn.Module:

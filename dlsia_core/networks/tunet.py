@@ -64,16 +64,11 @@ class TUNet(nn.Module):
         channels = channel_plan(base_channels, growth_rate, depth)
         self.ndim, self.depth = ndim, depth
 
-        def block(entering: int, leaving: int) -> nn.Sequential:
-            hidden = max(1, int(leaving * hidden_rate))
-            first = convolution(ndim, entering, hidden, 3, padding_mode=padding_mode)
-            second = convolution(ndim, hidden, leaving, 3, padding_mode=padding_mode)
-            return nn.Sequential(
-                activated(ndim, first, hidden, normalization, activation),
-                activated(ndim, second, leaving, normalization, activation),
-            )
-
         pairs = list(pairwise(channels))
+
+        def block(entering: int, leaving: int) -> nn.Sequential:
+            return double_convolution(ndim, entering, leaving, hidden_rate, normalization, activation, padding_mode)
+
         self.encoder = nn.ModuleList(block(a, c) for a, c in zip([in_channels, *channels[:-1]], channels, strict=True))
         self.up = nn.ModuleList(up_convolution(ndim, lower, upper, up_kernel_size) for upper, lower in pairs)
         self.decoder = nn.ModuleList(block(2 * upper, upper) for upper, _ in pairs)
@@ -93,6 +88,25 @@ class TUNet(nn.Module):
         for level in reversed(range(self.depth - 1)):
             x = self.decoder[level](torch.cat((skips[level], self.up[level](x)), dim=1))
         return crop(self.head(x), size)
+
+
+def double_convolution(
+    ndim: int,
+    entering: int,
+    leaving: int,
+    hidden_rate: float,
+    normalization: str | None,
+    activation: str,
+    padding_mode: str,
+) -> nn.Sequential:
+    """A level of a U-Net: two 3x3 convolutions, with hidden_rate * `leaving` channels between them."""
+    hidden = max(1, int(leaving * hidden_rate))
+    first = convolution(ndim, entering, hidden, 3, padding_mode=padding_mode)
+    second = convolution(ndim, hidden, leaving, 3, padding_mode=padding_mode)
+    return nn.Sequential(
+        activated(ndim, first, hidden, normalization, activation),
+        activated(ndim, second, leaving, normalization, activation),
+    )
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
