@@ -1,8 +1,8 @@
 """What Prefect and the ledger add to a scan: `python benchmarks/orchestration_cost.py [--frames 512]`.
 
 Ingest is timed as plain function calls and as the flow `ingest_scan`, on the same files in the page cache, in turns;
-then as one long scan and as many short ones. For the whole chain, the second run of the same command is timed: it
-computes nothing, so its time is an upper bound of what orchestration costs.
+then as one long scan, and as many short ones by one glob and by a run each. For the whole chain, the second run of the
+same command is timed: it computes nothing, so its time is an upper bound of what orchestration costs.
 """
 
 import argparse
@@ -50,11 +50,16 @@ def short_scans(raw: Path, folder: Path) -> None:
         for file in files[part * n : (part + 1) * n]:
             (folder / f"short{part}" / file.name).hardlink_to(file)
     long = seconds_of(lambda: ingest_scan(source=str(raw), store=str(folder / "long.zarr")))
+    glob = str(folder / "short*" / "*.cbf")
+    together = seconds_of(lambda: ingest_scan(source=glob, store=str(folder / "together.zarr")))
     short = sum(
         seconds_of(lambda p=p: ingest_scan(source=str(folder / f"short{p}"), store=str(folder / f"short{p}.zarr")))
         for p in range(SHORT_SCANS)
     )
-    print(f"ingest, one scan of {len(files)} frames {long:.2f} s, {SHORT_SCANS} of {n} frames {short:.2f} s")
+    print(
+        f"ingest, one scan of {len(files)} frames {long:.2f} s, {SHORT_SCANS} of {n} frames by one glob "
+        f"{together:.2f} s, by a run each {short:.2f} s"
+    )
 
 
 def chain_cost(raw: Path, folder: Path) -> None:

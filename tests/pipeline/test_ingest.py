@@ -1,6 +1,7 @@
 """Ingest: nothing lost, nothing doubled, nothing altered; what is not whole is quarantined with its reason."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,16 @@ def test_values_come_back_as_recorded_in_natural_order(tmp_path, write_frames, i
     assert counts.dtype == np.int32
     np.testing.assert_array_equal(store.read("valid", 0, 6), expected(numbers) >= 0)
     assert list(store.read("frame_number", 0, 6)) == numbers
+    assert verify_store(store.path, deep=True).is_green
+
+
+def test_many_short_scans_go_into_one_store_by_one_glob(tmp_path, write_frames, ingest_all, expected):
+    for scan in (2, 10, 1):
+        write_frames(tmp_path / "raw" / f"scan{scan}", [3 * scan, 3 * scan + 1, 3 * scan + 2])
+    store = ingest_all(tmp_path / "raw" / "*" / "*.cbf", tmp_path / "scans.zarr")
+    np.testing.assert_array_equal(store.read("counts", 0, 9), expected([3, 4, 5, 6, 7, 8, 30, 31, 32]))
+    folders = [Path(str(file)).parent.name for file in store.read("source_file", 0, 9)]
+    assert folders == ["scan1"] * 3 + ["scan2"] * 3 + ["scan10"] * 3
     assert verify_store(store.path, deep=True).is_green
 
 
