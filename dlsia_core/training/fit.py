@@ -1,37 +1,46 @@
-"""The training loop: regression, inpainting and autoencoding alike."""
+"""The training loop: regression, segmentation, inpainting and autoencoding alike."""
 
-import logging
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dlsia_core.networks.inference import deterministic, evaluating, to_device
-from dlsia_core.training.errors import TrainingDivergedError
-from dlsia_core.training.examples import Batch, Examples, ordered_batches, random_state, shuffled_batches
+from dlsia_core.errors import SettingError
+from dlsia_core.losses import Loss
+from dlsia_core.networks.inference import deterministic
+from dlsia_core.training.errors import TrainingError
+from dlsia_core.training.examples import Batch, Examples, random_state, shuffled_batches
 from dlsia_core.training.history import EpochRecord, Progress, WeightedMean
+from dlsia_core.training.hooks import Hook, StepRecord
 from dlsia_core.training.keeper import Keeper, identity_of
-from dlsia_core.training.losses import Loss
+from dlsia_core.training.listeners import EpochCallback, Listeners
+from dlsia_core.training.metrics import Metric
+from dlsia_core.training.reading import read_ahead
+from dlsia_core.training.run import Run
 from dlsia_core.training.settings import TrainSettings
-
-logger = logging.getLogger(__name__)
-EpochCallback = Callable[[EpochRecord, float], None]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """network: with the best weights, in eval mode, on its device; stopped: "epochs" or "patience"."""
+    """network: with the best weights, in eval mode, on its device; stopped: "epochs" or "patience".
+
+    best_loss: the loss of the best epoch; last_weights: a copy of the weights at the end, on the CPU.
+    """
 
     network: nn.Module
     history: tuple[EpochRecord, ...]
     best_epoch: int
     best_loss: float
     stopped: str
+    last_weights: dict[str, Tensor] = field(repr=False)
 
 
 def fit(
@@ -41,134 +50,125 @@ def fit(
     settings: TrainSettings,
     *,
     validation: Examples | None = None,
+    metrics: Sequence[Metric] = (),
     checkpoint_folder: str | Path | None = None,
     checkpoint_seconds: float = 15.0,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
+    fabric: Fabric | None = None,
+    prefetch: int = 0,
+    hooks: Sequence[Hook] = (),
     on_epoch: EpochCallback | None = None,
     max_seconds: float | None = None,
 ) -> FitResult:
     """Train `network` in place and leave it with the weights of its best epoch (validation loss; without: training).
 
     loss: a function (prediction, target, weight) -> weighted mean, or an object whose repr tells its settings.
+    metrics: measured on the validation examples after each epoch and written into its record.
     checkpoint_folder: where the state is kept; the same call after a kill goes on from there, to the same bits as if
-        undisturbed; after the end it returns the stored result at once. None = no checkpoint.
+        undisturbed; after the end it returns the stored result at once. None = no checkpoint. Best and last network
+        can be taken from it at any time: see `network_of_checkpoint`.
     checkpoint_seconds: write after the first step that ends this long after the last checkpoint; 0 = after every step.
-    on_epoch: called with the record of each epoch and the estimated seconds left.
+    device: None = the CPU, or what `fabric` has.
+    fabric: a launched Lightning Fabric, for several GPUs or processes (strategy "ddp"); each process makes this call,
+        takes a share of each batch, and gets the result of one process alone, to rounding (dropout draws differ).
+    prefetch: batches that a thread reads ahead; 0 = none. The result is the same.
+    hooks, on_epoch: what to call while it runs; `on_epoch` gets each epoch's record and the estimated seconds left.
     max_seconds: of this call; afterwards the state is written and TrainingTimeoutError raised: a shorter training that
         passed for a complete one would make the result depend on the machine.
-    Raises TrainingDivergedError (no finite loss or gradient), CheckpointMismatchError (checkpoint of another training).
+    Raises TrainingDivergedError (no finite loss or gradient), CheckpointMismatchError (checkpoint of another training),
+    SettingError (what contradicts the settings, the device or the network).
     """
-    identity = identity_of(network, training, validation, loss, settings)
-    run = _Run(network, loss, settings, torch.device(device))
-    keeper = Keeper(checkpoint_folder, checkpoint_seconds, max_seconds, identity)
-    progress = keeper.restore(network, run.optimizer)
+    if metrics and validation is None:
+        raise SettingError("metrics are measured on validation examples, and none are given")
+    if settings.monitor != "loss" and not metrics:
+        raise SettingError(f"monitor is {settings.monitor!r}; give the metric that computes it, or monitor the loss")
+    identity = identity_of(network, training, validation, loss, settings, metrics)
+    run = Run(network, loss, settings, device, fabric)
+    keeper = Keeper(checkpoint_folder, checkpoint_seconds, max_seconds, identity, run.processes)
+    progress = keeper.restore(run.live)
+    listeners = Listeners(hooks, on_epoch, first_process=run.processes.rank == 0)
     cuda = [run.device] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), deterministic(run.device):
-        while progress.epoch < settings.epochs and not progress.out_of_patience(settings.patience):
-            _train_epoch(run, training, progress, keeper)
-            _close_epoch(run, validation, progress)
-            keeper.save_if_due(network, run.optimizer, progress)
-            _report(progress, settings, on_epoch)
-    keeper.save(network, run.optimizer, progress)
-    network.load_state_dict(progress.best_weights)
-    stopped = "epochs" if progress.epoch == settings.epochs else "patience"
-    best_epoch = progress.best_epoch or 0
-    return FitResult(network.eval(), tuple(progress.history), best_epoch, progress.best_loss, stopped)
+    steps = math.ceil(len(training) / settings.batch_size)
+    listening = listeners.listening(settings.epochs, steps, progress.history)
+    with torch.random.fork_rng(devices=cuda), deterministic(run.device), listening:
+        while progress.epoch < settings.epochs and not settings.watch.out_of_patience(progress.history):
+            _train_epoch(run, training, progress, keeper, listeners, prefetch)
+            _close_epoch(run, validation, metrics, progress, prefetch)
+            keeper.save_if_due(run.live, progress)
+            listeners.epoch(progress, settings.epochs)
+    keeper.save(run.live, progress)
+    return _result(network, settings, progress)
 
 
-class _Run:
-    """Network, optimizer and device of one call of `fit`, set up by Lightning Fabric."""
-
-    def __init__(self, network: nn.Module, loss: Loss, settings: TrainSettings, device: torch.device) -> None:
-        self.network, self.loss, self.settings, self.device = to_device(network, device), loss, settings, device
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-        self.fabric = Fabric(
-            accelerator=device.type,
-            devices=[device.index or 0] if device.type == "cuda" else 1,
-            precision=settings.precision,  # type: ignore[arg-type]
-            # Fabric would otherwise follow the variables of whatever Slurm job it happens to run in.
-            plugins=[LightningEnvironment()],
-        )
-        self.model, self.stepper = self.fabric.setup(network, self.optimizer)
-
-    def measure(self, batch: Batch) -> tuple[Tensor, float]:
-        """Loss of a batch and what it counts in the mean over the epoch."""
-        batch = batch.to(self.device)
-        return self.loss(self.model(batch.inputs), batch.target, batch.weight), float(batch.weight.sum())
-
-    def learn(self, batch: Batch, where: str) -> tuple[float, float]:
-        """One step of the optimizer; returns loss and weight of the batch."""
-        self.stepper.zero_grad()
-        loss, weight = self.measure(batch)
-        self.fabric.backward(loss)
-        limit = self.settings.gradient_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        # Before the step: weights that are no numbers must reach neither the best weights nor a checkpoint.
-        require_finite("loss", float(loss.detach()), where)
-        require_finite("gradient norm", float(norm), where)
-        self.stepper.step()
-        return float(loss.detach()), weight
-
-
-def _train_epoch(run: _Run, training: Examples, progress: Progress, keeper: Keeper) -> None:
+def _train_epoch(
+    run: Run, training: Examples, progress: Progress, keeper: Keeper, listeners: Listeners, prefetch: int
+) -> None:
     """The steps of one epoch that are still to do."""
     settings, epoch = run.settings, progress.epoch
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.learning_rate_at(epoch)
     run.network.train()
     batches = shuffled_batches(len(training), settings.batch_size, settings.seed, epoch)
-    for step in range(progress.step, len(batches)):
-        keeper.require_time(run.network, run.optimizer, progress)
-        began = time.monotonic()
-        # A network's own randomness follows from (seed, epoch, step), so that a resume meets the same dropout.
-        torch.manual_seed(int(random_state(settings.seed, epoch, step).integers(2**62)))
-        progress.mean.add(*run.learn(training.batch(epoch, batches[step]), f"epoch {epoch}, step {step}"))
-        progress.step, progress.seconds = step + 1, progress.seconds + time.monotonic() - began
-        keeper.save_if_due(run.network, run.optimizer, progress)
+
+    def read(indices: NDArray[np.int64]) -> Batch:
+        own, is_own = run.processes.share(indices)
+        batch = training.batch(epoch, own)
+        return batch if is_own else batch.without_weight()
+
+    with closing(read_ahead(read, batches[progress.step :], prefetch)) as reading:
+        for step in range(progress.step, len(batches)):
+            keeper.require_time(run.live, progress)
+            began = time.monotonic()
+            rate = settings.learning_rate_at(epoch + step / len(batches), progress.history)
+            run.set_learning_rate(rate)
+            # A network's own randomness follows from (seed, epoch, step), so that a resume meets the same dropout.
+            torch.manual_seed(_seed_of_step(settings.seed, epoch, step, run.processes.rank))
+            loss, weight = run.learn(next(reading), f"epoch {epoch}, step {step}")
+            progress.mean.add(loss, weight)
+            progress.step, progress.seconds = step + 1, progress.seconds + time.monotonic() - began
+            keeper.save_if_due(run.live, progress)
+            listeners.step(StepRecord(epoch, step, len(batches), rate, loss))
 
 
-def _close_epoch(run: _Run, validation: Examples | None, progress: Progress) -> None:
+def _seed_of_step(seed: int, epoch: int, step: int, rank: int) -> int:
+    own = random_state(seed, epoch, step)
+    return int(own.integers(2**62, size=rank + 1)[rank])
+
+
+def _close_epoch(
+    run: Run, validation: Examples | None, metrics: Sequence[Metric], progress: Progress, prefetch: int
+) -> None:
     """Validate, write the record, keep the weights (copied) if they are the best, go on to the next epoch."""
-    began = time.monotonic()
-    loss = None if validation is None else _validate(run, validation, f"epoch {progress.epoch}, validation")
+    began, epoch, watch = time.monotonic(), progress.epoch, run.settings.watch
+    loss, numbers = None, dict[str, float]()
+    if validation is not None:
+        loss, numbers = run.validate(validation, metrics, prefetch, f"epoch {epoch}, validation")
     record = EpochRecord(
-        epoch=progress.epoch,
-        learning_rate=run.settings.learning_rate_at(progress.epoch),
+        epoch=epoch,
+        learning_rate=run.settings.learning_rate_at(epoch, progress.history),
         training_loss=progress.mean.value,
         validation_loss=loss,
         seconds=progress.seconds + time.monotonic() - began,
+        metrics=numbers,
     )
-    if record.loss < progress.best_loss:
-        # .cpu() alone would return the live tensor of a network that is on the CPU.
-        progress.best_weights = {name: v.detach().cpu().clone() for name, v in run.network.state_dict().items()}
-        progress.best_epoch = progress.epoch
+    best = math.inf if progress.best_epoch is None else watch.cost(progress.history[progress.best_epoch])
+    if watch.cost(record) < best:
+        progress.best_weights, progress.best_epoch = _copy_of_weights(run.network), epoch
     progress.history.append(record)
-    progress.epoch, progress.step, progress.seconds, progress.mean = progress.epoch + 1, 0, 0.0, WeightedMean()
+    progress.epoch, progress.step, progress.seconds, progress.mean = epoch + 1, 0, 0.0, WeightedMean()
 
 
-def _validate(run: _Run, validation: Examples, where: str) -> float:
-    """Mean loss over all validation examples; changes nothing in the network."""
-    mean = WeightedMean()
-    with evaluating(run.network), torch.no_grad():
-        for batch in ordered_batches(validation, run.settings.batch_size):
-            loss, weight = run.measure(batch)
-            mean.add(float(loss), weight)
-    require_finite("loss", mean.value, where)
-    return mean.value
+def _copy_of_weights(network: nn.Module) -> dict[str, Tensor]:
+    # .cpu() alone would return the live tensor of a network that is on the CPU.
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _report(progress: Progress, settings: TrainSettings, on_epoch: EpochCallback | None) -> None:
-    record = progress.history[-1]
-    logger.info("epoch %d: training loss %g, validation %s", record.epoch, record.training_loss, record.validation_loss)
-    if on_epoch is not None:
-        mean_seconds = sum(r.seconds for r in progress.history) / len(progress.history)
-        on_epoch(record, mean_seconds * (settings.epochs - progress.epoch))
-
-
-def require_finite(name: str, value: float, where: str) -> None:
-    """Raise TrainingDivergedError where `value` is NaN or infinite."""
-    if not abs(value) < float("inf"):
-        raise TrainingDivergedError(
-            f"{where}: the {name} is {value}; the last checkpoint was left as it was. Look for values that are no "
-            "numbers in the data, lower learning_rate, or set gradient_clip"
+def _result(network: nn.Module, settings: TrainSettings, progress: Progress) -> FitResult:
+    """Give the network the weights of its best epoch."""
+    if progress.best_epoch is None:
+        raise TrainingError(
+            f"{settings.monitor} was never a number in {progress.epoch} epochs, so that none is best; monitor the loss"
         )
+    last = _copy_of_weights(network)
+    network.load_state_dict(progress.best_weights)
+    stopped = "epochs" if progress.epoch == settings.epochs else "patience"
+    best_loss = progress.history[progress.best_epoch].loss
+    return FitResult(network.eval(), tuple(progress.history), progress.best_epoch, best_loss, stopped, last)

@@ -3,55 +3,64 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import nn
-from torch.optim import Optimizer
 
-from dlsia_core.errors import SettingError
-from dlsia_core.training.checkpoint import restore, write_checkpoint
+from dlsia_core.losses import Loss, loss_name
+from dlsia_core.training.checkpoint import Live, restore, write_checkpoint
 from dlsia_core.training.errors import TrainingTimeoutError
 from dlsia_core.training.examples import Examples
 from dlsia_core.training.history import Progress
-from dlsia_core.training.losses import Loss
+from dlsia_core.training.metrics import Metric
+from dlsia_core.training.processes import Processes
 from dlsia_core.training.settings import TrainSettings
 
 
 class Keeper:
-    """Writes the state of a training into `folder` (None: nowhere) every `seconds`, and watches `max_seconds`."""
+    """Writes the state of a training into `folder` (None: nowhere) every `seconds`, and watches `max_seconds`.
+
+    Of several processes the first one writes; all read.
+    """
 
     def __init__(
-        self, folder: str | Path | None, seconds: float, max_seconds: float | None, identity: Mapping[str, str]
+        self,
+        folder: str | Path | None,
+        seconds: float,
+        max_seconds: float | None,
+        identity: Mapping[str, str],
+        processes: Processes,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.seconds, self.max_seconds, self.identity = seconds, max_seconds, identity
+        self.seconds, self.max_seconds, self.identity, self.processes = seconds, max_seconds, identity, processes
         self.began = self.written = time.monotonic()
 
-    def restore(self, network: nn.Module, optimizer: Optimizer) -> Progress:
+    def restore(self, live: Live) -> Progress:
         """The state of the checkpoint; a fresh one where there is none."""
         if self.folder is None:
             return Progress()
-        return restore(self.folder, self.identity, network, optimizer)
+        progress = restore(self.folder, self.identity, live)
+        self.processes.fabric.barrier()  # nobody may write before all have read
+        return progress
 
-    def save(self, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    def save(self, live: Live, progress: Progress) -> None:
         """Write now."""
-        if self.folder is not None:
-            write_checkpoint(self.folder, self.identity, network, optimizer, progress)
+        if self.folder is not None and self.processes.rank == 0:
+            write_checkpoint(self.folder, self.identity, live, progress)
             self.written = time.monotonic()
 
-    def save_if_due(self, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    def save_if_due(self, live: Live, progress: Progress) -> None:
         """Write if the last checkpoint is old enough."""
         if time.monotonic() - self.written >= self.seconds:
-            self.save(network, optimizer, progress)
+            self.save(live, progress)
 
-    def require_time(self, network: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    def require_time(self, live: Live, progress: Progress) -> None:
         """Write and raise TrainingTimeoutError if the time is over."""
-        if self.max_seconds is None or time.monotonic() - self.began < self.max_seconds:
+        if self.max_seconds is None or self.processes.first(time.monotonic() - self.began) < self.max_seconds:
             return
-        self.save(network, optimizer, progress)
+        self.save(live, progress)
         kept = "no checkpoint_folder was given" if self.folder is None else f"the state is kept in {self.folder}"
         raise TrainingTimeoutError(
             f"stopped in epoch {progress.epoch} before step {progress.step}: max_seconds = {self.max_seconds:g} is "
@@ -60,25 +69,21 @@ class Keeper:
 
 
 def identity_of(
-    network: nn.Module, training: Examples, validation: Examples | None, loss: Loss, settings: TrainSettings
+    network: nn.Module,
+    training: Examples,
+    validation: Examples | None,
+    loss: Loss,
+    settings: TrainSettings,
+    metrics: Sequence[Metric] = (),
 ) -> dict[str, str]:
     """What a checkpoint must agree on with the training that resumes it; compared key by key."""
     weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     return {
-        "settings": json.dumps(asdict(settings), sort_keys=True),
-        "loss": _name(loss),
+        "settings": settings.identity,
+        "loss": loss_name(loss),
+        "metrics": ", ".join(f"{type(metric).__module__}.{type(metric).__qualname__}" for metric in metrics) or "none",
         "network": json.dumps(network.__dict__.get("config", type(network).__name__), sort_keys=True),
         "initial weights": hashlib.sha256(save(weights)).hexdigest(),
         "training examples": training.digest,
         "validation examples": "none" if validation is None else validation.digest,
     }
-
-
-def _name(loss: Loss) -> str:
-    name = f"{loss.__module__}.{loss.__qualname__}" if hasattr(loss, "__qualname__") else repr(loss)
-    if "<" in name:
-        raise SettingError(
-            f"loss is {name}, which does not tell one loss from another; give a function of a module, or an object "
-            "such as a frozen dataclass whose repr shows its settings"
-        )
-    return name

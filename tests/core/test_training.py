@@ -281,7 +281,7 @@ def test_losses_ignore_what_has_no_weight_and_survive_nothing() -> None:
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"milestones": (3, 2)}, "in rising order"),
-        ({"decay": 0.0}, "decay is 0.0"),
+        ({"decay": 0.0}, "decay of Steps is 0.0"),
         ({"patience": 0}, "patience is 0"),
         ({"precision": "16"}, "precision is '16'; it must be one of"),
     ],
