@@ -74,6 +74,24 @@ class AreaResizer:
         np.divide(sums, measured_area, out=values, where=coverage >= self.min_coverage)
         return values.astype(np.float32), coverage
 
+    def variance(self, variances: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> FloatArray:
+        """Variance of every value of `resize` for independent pixels: (row, column) float64, NaN where that is NaN.
+
+        variances  (y, x), squared counts; for Poisson noise the expected counts themselves
+        valid      (y, x) bool, True = measured
+
+        >>> valid = np.array([[True, True, True, False]])
+        >>> AreaResizer((1, 4), (1, 2)).variance(np.array([[4, 4, 9, 9]]), valid).tolist()
+        [[2.0, 9.0]]
+        """
+        self._check_frame("variances", variances)
+        coverage = self._coverage_for(valid, None)
+        squared = self._rows.power(2) @ _measured_only(variances, valid)
+        sums = np.ascontiguousarray((self._columns.power(2) @ np.ascontiguousarray(squared.T)).T)
+        result = np.full(self.resized_shape, np.nan)
+        np.divide(sums, np.rint(coverage * self._area) ** 2, out=result, where=coverage >= self.min_coverage)
+        return result
+
     def _coverage_for(self, valid: npt.NDArray[np.bool_], known: FloatArray | None) -> FloatArray:
         self._check_frame("valid", valid)
         if known is None:

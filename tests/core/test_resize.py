@@ -205,3 +205,25 @@ def test_real_frame_keeps_its_counts(real_frames: Path):
     values, coverage = AreaResizer(counts.shape, (512, 512), min_coverage=1e-9).resize(counts, valid)
     total = np.nansum(values.astype(np.float64) * coverage) * (counts.size / values.size)
     assert total == pytest.approx(counts[valid].sum(dtype=np.int64), rel=1e-6)
+
+
+@given(seed=st.integers(0, 99), frame_shape=shapes, resized_shape=shapes)
+def test_variance_is_that_of_a_weighted_mean(seed, frame_shape, resized_shape):
+    """The weights are what each detector pixel alone adds to the resized value."""
+    _, valid = random_frame(seed, frame_shape)
+    variances = np.random.default_rng(seed).integers(0, 9, frame_shape)
+    resizer = AreaResizer(frame_shape, resized_shape)
+    expected = np.zeros(resized_shape)
+    for y, x in np.ndindex(*frame_shape):
+        alone = np.zeros(frame_shape)
+        alone[y, x] = 1
+        expected += resizer.resize(alone, valid)[0].astype(np.float64) ** 2 * variances[y, x]
+    np.testing.assert_allclose(resizer.variance(variances, valid), expected, rtol=1e-5)
+
+
+def test_variance_of_drawn_frames():
+    rng, valid = np.random.default_rng(0), np.ones((16, 11), bool)
+    valid[7:10] = False
+    resizer, expected = AreaResizer((16, 11), (5, 4)), np.linspace(1, 40, 176).reshape(16, 11)
+    drawn = np.stack([resizer.resize(rng.poisson(expected), valid)[0] for _ in range(4000)])
+    np.testing.assert_allclose(drawn.var(axis=0), resizer.variance(expected, valid), rtol=0.15)
