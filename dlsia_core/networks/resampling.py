@@ -1,9 +1,10 @@
-"""Bring feature maps to a given size, by sums in a fixed order: torch's own ways have gradients that vary on a GPU."""
+"""Bring feature maps to a given size, by sums in a fixed order: torch's own gradients vary from run to run on a GPU."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def resample(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -19,6 +20,18 @@ def resample(x: Tensor, size: Sequence[int]) -> Tensor:
             weights = resampling_weights(x.shape[axis], wanted).to(device=x.device, dtype=x.dtype)
             x = torch.movedim(torch.movedim(x, axis, -1) @ weights, -1, axis)
     return x
+
+
+def enlarge(x: Tensor, factor: int) -> Tensor:
+    """Linear interpolation of (N, C, ...) to `factor` times the size: as `resample`, faster on a CPU.
+
+    >>> enlarge(torch.tensor([[[[0.0, 4.0]]]]), 2)[0, 0, 0]
+    tensor([0., 1., 3., 4.])
+    """
+    if x.device.type != "cpu" and x.requires_grad:
+        return resample(x, [factor * n for n in x.shape[2:]])
+    mode = "bilinear" if x.ndim == 4 else "trilinear"
+    return F.interpolate(x, scale_factor=factor, mode=mode, align_corners=False)
 
 
 def resampling_weights(present: int, wanted: int) -> Tensor:

@@ -54,8 +54,8 @@ def cut_scales(input_shape: Sequence[int], halvings: int) -> ScaleTable:
 def scale_table(network: nn.Module, input_shape: Sequence[int]) -> ScaleTable:
     """Sizes inside a U-Net or an autoencoder for images of `input_shape`, (Y, X) or (Z, Y, X).
 
-    U-Nets: the first size is that of the padded image, which is the first level's own; autoencoders and
-    `PartialConvUNet` halve on each level, so that the first size is the image's and `depth` more follow.
+    The first size is the (padded) image's. `TUNet` and `TUNet3Plus` keep it on their first of `depth` levels, so that
+    `depth` sizes come back; autoencoders and `PartialConvUNet` halve on each level, so that there is one more.
     Raises SettingError for networks that keep one scale, ArrayError for another number of axes.
 
     >>> scale_table(TUNet(1, 1, depth=3, base_channels=2), (512, 130)).sizes

@@ -27,7 +27,8 @@ class TUNet(nn.Module):
 
     depth: levels, the lowest included; channels of level i: int(channels of level i - 1 * growth_rate).
     hidden_rate: channels between the two convolutions of a level, as a multiple of the level's channels.
-    normalization: None, "batch", "instance" or "group" (after each 3x3 convolution, before the activation).
+    normalization: None, "batch", "instance" or "group" (after each 3x3 convolution, before the activation);
+        "instance" needs more than one pixel on the lowest level.
     up_kernel_size: kernel of the transposed convolutions of stride 2; 3 gives the papers' parameter counts.
     padding_mode: what the 3x3 convolutions see beyond the edge, "zeros" or "replicate".
     ndim: 2 or 3.
@@ -83,7 +84,7 @@ class TUNet(nn.Module):
         for level, block in enumerate(self.encoder):
             if level:
                 skips.append(x)
-                x = F.max_pool2d(x, 2) if self.ndim == 2 else F.max_pool3d(x, 2)
+                x = max_pool(x, 2)
             x = block(x)
         for level in reversed(range(self.depth - 1)):
             x = self.decoder[level](torch.cat((skips[level], self.up[level](x)), dim=1))
@@ -107,6 +108,21 @@ def double_convolution(
         activated(ndim, first, hidden, normalization, activation),
         activated(ndim, second, leaving, normalization, activation),
     )
+
+
+def max_pool(x: Tensor, factor: int) -> Tensor:
+    """Largest value of each block of `factor` pixels per axis; factor: a power of 2 by which all sizes can be divided.
+
+    >>> max_pool(torch.tensor([[[[1.0, 2.0, 5.0, 0.0], [3.0, 0.0, 1.0, 1.0]]]]), 2)
+    tensor([[[[3., 5.]]]])
+    """
+    if x.requires_grad:
+        return F.max_pool2d(x, factor) if x.ndim == 4 else F.max_pool3d(x, factor)
+    # The same values; on a CPU 3 to 19 times as fast, but its gradient is 2 to 10 times as slow.
+    for _ in range(factor.bit_length() - 1):
+        for axis in range(2, x.ndim):
+            x = torch.maximum(*torch.unflatten(x, axis, (-1, 2)).unbind(axis + 1))
+    return x
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

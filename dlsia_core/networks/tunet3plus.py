@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dlsia_core.errors import ArrayError
 from dlsia_core.networks.blocks import (
@@ -14,7 +13,8 @@ from dlsia_core.networks.blocks import (
     require_common,
     require_count,
 )
-from dlsia_core.networks.tunet import crop, double_convolution, pad_to_multiple
+from dlsia_core.networks.resampling import enlarge
+from dlsia_core.networks.tunet import crop, double_convolution, max_pool, pad_to_multiple
 
 
 class TUNet3Plus(nn.Module):
@@ -88,7 +88,7 @@ class TUNet3Plus(nn.Module):
         x = pad_to_multiple(x, 2 ** (self.depth - 1))
         features = []
         for level, block in enumerate(self.encoder):
-            x = block(self._shrink(x, 2) if level else x)
+            x = block(max_pool(x, 2) if level else x)
             features.append(x)
         for target in reversed(range(self.depth - 1)):
             # From here on `features` holds the encoder's levels down to `target` and the decoder's below.
@@ -100,27 +100,6 @@ class TUNet3Plus(nn.Module):
         """The features of level `source` as level `target` gets them."""
         carry: nn.Module = self.carry[target][source]  # type: ignore[index]
         if source < target:
-            x = self._shrink(x, 2 ** (target - source))
+            x = max_pool(x, 2 ** (target - source))
         x = carry(x)
-        for _ in range(source - target):
-            x = double_size(x)
-        return x
-
-    def _shrink(self, x: Tensor, factor: int) -> Tensor:
-        return F.max_pool2d(x, factor) if self.ndim == 2 else F.max_pool3d(x, factor)
-
-
-def double_size(x: Tensor) -> Tensor:
-    """Linear interpolation of (N, C, ...) to twice the size; the same as torch's with `align_corners=False`.
-
-    Torch's own has a gradient whose bits change from run to run on a GPU.
-
-    >>> double_size(torch.tensor([[[0.0, 4.0]]]))
-    tensor([[[0., 1., 3., 4.]]])
-    """
-    for axis in range(2, x.ndim):
-        last = x.shape[axis] - 1
-        before = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, last)), axis)
-        after = torch.cat((x.narrow(axis, 1, last), x.narrow(axis, last, 1)), axis)
-        x = torch.stack((torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)), axis + 1).flatten(axis, axis + 1)
-    return x
+        return enlarge(x, 2 ** (source - target)) if source > target else x

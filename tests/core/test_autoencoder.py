@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.networks import ConvAutoencoder, MixedScaleAutoencoder, build_network, count_parameters
 from dlsia_core.networks.mixed_scale_autoencoder import MixedScaleBlock
-from dlsia_core.networks.resampling import resample, resampling_weights
+from dlsia_core.networks.resampling import enlarge, resample, resampling_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,6 +115,12 @@ def test_resampling_agrees_with_torch_where_torch_does_the_same(present: int, fa
     larger = F.interpolate(x, size=(present * factor, 7), mode="bilinear", align_corners=False)
     torch.testing.assert_close(resample(x, (present * factor, 7)), larger)
     torch.testing.assert_close(resample(larger, (present, 7)), F.adaptive_avg_pool2d(larger, (present, 7)))
+
+
+@given(size=st.lists(st.integers(1, 7), min_size=2, max_size=3), factor=st.sampled_from([2, 4, 8]))
+def test_both_ways_of_enlarging_agree(size: list[int], factor: int) -> None:
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(enlarge(x, factor), resample(x, [factor * n for n in size]))
 
 
 def test_a_mixed_scale_block_sees_as_far_as_its_dilations() -> None:
