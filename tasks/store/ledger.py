@@ -9,12 +9,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from tasks.settings.base import digest
 from tasks.store.journal import Journal
+
+
+def now() -> str:
+    """The time as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class FrameState(StrEnum):
@@ -46,6 +52,8 @@ class FrameRecord:
     invalid_pixels: int = 0
     reason: str = ""
     header: dict[str, Any] = field(default_factory=dict)
+    at: str = field(default="", compare=False)
+    """When this state was written: UTC, ISO 8601."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -69,13 +77,19 @@ class FrameLedger:
         """Read what was appended since, by this or another process."""
         with self._refreshing:
             for line, offset in self._journal.read_lines(self._offset):
-                self._take(FrameRecord(**{**line, "state": FrameState(line["state"])}))
+                self._take(_record(line))
                 self._offset = offset
 
     def write(self, records: Sequence[FrameRecord]) -> None:
         """Append the new states durably."""
-        self._journal.append(_line(record) for record in records)
+        at = now()
+        self._journal.append(_line(replace(record, at=at)) for record in records)
         self.refresh()
+
+    def history(self, file: str, index: int) -> list[FrameRecord]:
+        """All that was ever written about a frame, oldest first."""
+        lines = (line for line in self._journal.read() if (line["file"], line["index"]) == (file, index))
+        return [_record(line) for line in lines]
 
     def _take(self, record: FrameRecord) -> None:
         if record.key not in self._records:
@@ -117,6 +131,10 @@ def content_digest(records: Iterable[FrameRecord]) -> str:
     return digest([[record.sha256, record.index, record.crc32c] for record in records])
 
 
+def _record(line: dict[str, Any]) -> FrameRecord:
+    return FrameRecord(**{**line, "state": FrameState(line["state"])})
+
+
 def _line(record: FrameRecord) -> dict[str, Any]:
     return {key: value for key, value in asdict(record).items() if value not in ("", {}, None)}
 
@@ -132,6 +150,8 @@ class ShardRecord:
     lineage: str
     sha256: str
     size_bytes: int
+    at: str = field(default="", compare=False)
+    """When it was committed: UTC, ISO 8601."""
 
 
 class ShardLedger:
@@ -154,7 +174,8 @@ class ShardLedger:
 
     def commit(self, records: Iterable[ShardRecord]) -> None:
         """Append commit markers durably."""
-        self._journal.append(asdict(record) for record in records)
+        at = now()
+        self._journal.append(asdict(replace(record, at=at)) for record in records)
         self.refresh()
 
     def void(self, records: Iterable[ShardRecord]) -> None:
