@@ -1,9 +1,11 @@
 """Fixtures for all tests.
 
 real_frames   folder of published detector frames; tests that need it are skipped where it is absent
+one_thread    torch computes on one thread: networks of a few weights lose time with more
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,13 @@ def real_frames() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real frames in {folder}; set REAL_FRAMES to a folder that holds them")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    import torch  # takes seconds, and most tests do without
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

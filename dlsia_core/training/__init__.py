@@ -12,7 +12,7 @@ from dlsia_core.training.errors import (
 from dlsia_core.training.examples import ArrayExamples, Batch, Examples, LabeledExamples
 from dlsia_core.training.fit import FitResult, fit
 from dlsia_core.training.history import EpochRecord
-from dlsia_core.training.hooks import CsvLog, Hook, ProgressBar, StepRecord
+from dlsia_core.training.hooks import CsvLog, Hook, ProgressBar, Start, StepRecord
 from dlsia_core.training.metrics import Metric
 from dlsia_core.training.schedules import Cosine, Exponential, OneCycle, Plateau, Schedule, Steps, WarmUp
 from dlsia_core.training.settings import TrainSettings
@@ -39,6 +39,7 @@ __all__ = [
     "ProgressBar",
     "Schedule",
     "SliceableArray",
+    "Start",
     "StepRecord",
     "Steps",
     "Subset",

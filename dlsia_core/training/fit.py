@@ -19,7 +19,7 @@ from dlsia_core.networks.inference import deterministic
 from dlsia_core.training.errors import TrainingError
 from dlsia_core.training.examples import Batch, Examples, random_state, shuffled_batches
 from dlsia_core.training.history import EpochRecord, Progress, WeightedMean
-from dlsia_core.training.hooks import Hook, StepRecord
+from dlsia_core.training.hooks import Hook, Start, StepRecord
 from dlsia_core.training.keeper import Keeper, identity_of
 from dlsia_core.training.listeners import EpochCallback, Listeners
 from dlsia_core.training.metrics import Metric
@@ -89,8 +89,8 @@ def fit(
     listeners = Listeners(hooks, on_epoch, first_process=run.processes.rank == 0)
     cuda = [run.device] if run.device.type == "cuda" else []
     steps = math.ceil(len(training) / settings.batch_size)
-    listening = listeners.listening(settings.epochs, steps, progress.history)
-    with torch.random.fork_rng(devices=cuda), deterministic(run.device), listening:
+    start = Start(settings.epochs, steps, tuple(progress.history), progress.step)
+    with torch.random.fork_rng(devices=cuda), deterministic(run.device), listeners.listening(start):
         while progress.epoch < settings.epochs and not settings.watch.out_of_patience(progress.history):
             _train_epoch(run, training, progress, keeper, listeners, prefetch)
             _close_epoch(run, validation, metrics, progress, prefetch)

@@ -16,6 +16,20 @@ from dlsia_core.training.history import EpochRecord
 
 
 @dataclass(frozen=True)
+class Start:
+    """epochs: in all; steps: of an epoch; history, step: the epochs, and steps of the next one, that are done already."""
+
+    epochs: int
+    steps: int
+    history: tuple[EpochRecord, ...] = ()
+    step: int = 0
+
+    @property
+    def finished_steps(self) -> int:
+        return len(self.history) * self.steps + self.step
+
+
+@dataclass(frozen=True)
 class StepRecord:
     """One finished step; epoch and step from 0; steps: of an epoch; loss: of this batch."""
 
@@ -32,8 +46,8 @@ class Hook:
     Of several processes the first one calls the hooks.
     """
 
-    def on_start(self, epochs: int, steps: int, history: Sequence[EpochRecord]) -> None:
-        """Before the first step: epochs in all, steps per epoch, and the epochs a resumed training has behind it."""
+    def on_start(self, start: Start) -> None:
+        """Before the first step."""
 
     def on_step(self, record: StepRecord) -> None:
         """After each step."""
@@ -54,16 +68,13 @@ class ProgressBar(Hook):
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file
         self.bar: Any = None
-        self.steps = 0
 
-    def on_start(self, epochs: int, steps: int, history: Sequence[EpochRecord]) -> None:
-        self.steps = steps
-        file = self.file or sys.stderr
-        self.bar = tqdm(total=epochs * steps, initial=len(history) * steps, unit="step", file=file, desc="training")
+    def on_start(self, start: Start) -> None:
+        total, file = start.epochs * start.steps, self.file or sys.stderr
+        self.bar = tqdm(total=total, initial=start.finished_steps, unit="step", file=file, desc="training")
 
-    def on_step(self, record: StepRecord) -> None:
-        # Not by one: a resumed training may begin inside an epoch.
-        self.bar.update(record.epoch * self.steps + record.step + 1 - self.bar.n)
+    def on_step(self, record: StepRecord) -> None:  # noqa: ARG002 - each step is one
+        self.bar.update()
 
     def on_epoch(self, record: EpochRecord, seconds_left: float) -> None:  # noqa: ARG002 - the bar has its own estimate
         self.bar.set_postfix(epoch=record.epoch + 1, loss=f"{record.loss:.4g}", refresh=False)
@@ -80,8 +91,8 @@ class CsvLog(Hook):
         self.path = Path(path)
         self.history: list[EpochRecord] = []
 
-    def on_start(self, epochs: int, steps: int, history: Sequence[EpochRecord]) -> None:  # noqa: ARG002
-        self.history = list(history)
+    def on_start(self, start: Start) -> None:
+        self.history = list(start.history)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 

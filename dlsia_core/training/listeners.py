@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from dlsia_core.training.history import EpochRecord, Progress
-from dlsia_core.training.hooks import Hook, StepRecord
+from dlsia_core.training.hooks import Hook, Start, StepRecord
 
 logger = logging.getLogger(__name__)
 EpochCallback = Callable[[EpochRecord, float], None]
@@ -20,12 +20,12 @@ class Listeners:
         self.first_process = first_process
 
     @contextmanager
-    def listening(self, epochs: int, steps: int, history: Sequence[EpochRecord]) -> Iterator[None]:
+    def listening(self, start: Start) -> Iterator[None]:
         """Start and, however it ends, end all hooks."""
         with ExitStack() as ends:
             for hook in self.hooks:
                 ends.callback(hook.on_end)
-                hook.on_start(epochs, steps, tuple(history))
+                hook.on_start(start)
             yield
 
     def step(self, record: StepRecord) -> None:

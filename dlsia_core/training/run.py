@@ -100,11 +100,12 @@ def _fabric(precision: str, device: str | torch.device | None, fabric: Fabric | 
     """The caller's Fabric, or one for the device. Raises SettingError where they contradict the settings."""
     if fabric is not None and device is not None:
         raise SettingError(f"device is {device} and a Fabric was given too, which has its own; give one of them")
-    fabric = fabric or one_device(torch.device(device or "cpu"), precision)
+    where = torch.device(device or "cpu") if fabric is None else fabric.device
+    if precision == "16-mixed" and where.type != "cuda":
+        raise SettingError(f"precision is '16-mixed' on {where.type}; it needs a GPU, bf16-mixed does not")
+    fabric = fabric or one_device(where, precision)
     if (given := str(fabric.strategy.precision.precision)) != precision:
         raise SettingError(f"the given Fabric has precision {given}, the settings {precision}; they must agree")
-    if precision == "16-mixed" and fabric.device.type != "cuda":
-        raise SettingError(f"precision is '16-mixed' on {fabric.device.type}; it needs a GPU, bf16-mixed does not")
     return fabric
 
 

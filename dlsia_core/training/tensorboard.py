@@ -1,17 +1,16 @@
 """Curves of a training in TensorBoard; needs the package `tensorboard`, which nothing else here does."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlsia_core.training.history import EpochRecord
-from dlsia_core.training.hooks import Hook, StepRecord
+from dlsia_core.training.hooks import Hook, Start, StepRecord
 
 
 class TensorBoardLog(Hook):
-    """Writes losses, learning rate and metrics by epoch, and each step's loss, into `folder`.
+    """Writes losses, learning rate and metrics to `folder`/epochs, and those of each step to `folder`/steps.
 
-    A resume writes what was lost with a kill once more, and TensorBoard shows the later ones only.
+    Two folders, because a resumed training takes back what it will write again, from one step on and from one epoch on.
     Raises ModuleNotFoundError, at once, where `tensorboard` is not installed.
     """
 
@@ -23,24 +22,29 @@ class TensorBoardLog(Hook):
                 "TensorBoardLog needs the package tensorboard: pip install tensorboard; CsvLog needs nothing",
                 name=error.name,
             ) from error
-        self.folder, self.open = str(folder), SummaryWriter
-        self.writer: Any = None
+        self.folder = Path(folder)
+        self.open: Any = SummaryWriter
+        self.epochs: Any = None
+        self.steps: Any = None
 
-    def on_start(self, epochs: int, steps: int, history: Sequence[EpochRecord]) -> None:  # noqa: ARG002
-        self.writer = self.open(self.folder, purge_step=len(history) * steps)
+    def on_start(self, start: Start) -> None:
+        self.epochs = self.open(str(self.folder / "epochs"), purge_step=len(start.history))
+        self.steps = self.open(str(self.folder / "steps"), purge_step=start.finished_steps)
 
     def on_step(self, record: StepRecord) -> None:
         step = record.epoch * record.steps + record.step
-        self.writer.add_scalar("step/loss", record.loss, step)
-        self.writer.add_scalar("step/learning_rate", record.learning_rate, step)
+        self.steps.add_scalar("loss", record.loss, step)
+        self.steps.add_scalar("learning_rate", record.learning_rate, step)
 
-    def on_epoch(self, record: EpochRecord, seconds_left: float) -> None:  # noqa: ARG002
+    def on_epoch(self, record: EpochRecord, seconds_left: float) -> None:  # noqa: ARG002 - contract of Hook
         numbers = {"training_loss": record.training_loss, "validation_loss": record.validation_loss}
-        for name, value in (numbers | dict(record.metrics)).items():
+        numbers |= {"learning_rate": record.learning_rate, **record.metrics}
+        for name, value in numbers.items():
             if value is not None:
-                self.writer.add_scalar(f"epoch/{name}", value, record.epoch)
-        self.writer.flush()
+                self.epochs.add_scalar(name, value, record.epoch)
+        self.epochs.flush()
 
     def on_end(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        for writer in (self.epochs, self.steps):
+            if writer is not None:
+                writer.close()

@@ -72,13 +72,12 @@ class TiledExamples:
                 f"axis, channels where there are any, {len(self._tile)} spatial axes, and nothing empty"
             )
         self._require_targets()
-        for axis in range(len(self._tile)):
-            tile, step, size = self._tile[axis], self._step[axis], self._spatial[axis]
-            if not 1 <= tile <= size or not step >= 1:
-                raise SettingError(
-                    f"tile_shape is {self._tile} and step {self._step} for {self._spatial} px; wanted tiles of 1 px to "
-                    "that size, and steps of at least 1"
-                )
+        fits = all(1 <= tile <= size for tile, size in zip(self._tile, self._spatial, strict=True))
+        if not fits or len(self._step) != len(self._tile) or min(self._step) < 1:
+            raise SettingError(
+                f"tile_shape is {self._tile} and step {self._step} for {self._spatial} px; wanted tiles of 1 px to "
+                "that size, and as many steps, of at least 1"
+            )
         if self.digest_of_source is None and not self._in_memory:
             raise SettingError(
                 "digest_of_source is None and the arrays are not NumPy arrays in memory; give a text that tells these "

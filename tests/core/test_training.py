@@ -29,6 +29,7 @@ from dlsia_core.training import (
 )
 from dlsia_core.training.examples import shuffled_batches
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = {"network": "TUNet", "in_channels": 1, "out_channels": 1, "depth": 2, "base_channels": 3}
 CONFIG |= {"normalization": "batch"}
 

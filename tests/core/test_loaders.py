@@ -1,0 +1,269 @@
+"""Examples from arrays on disk: the same as from memory, whatever holds them; turned alike; read ahead in order."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from dlsia_core.errors import ArrayError, SettingError
+from dlsia_core.losses import CrossEntropy
+from dlsia_core.tiling import TileGrid
+from dlsia_core.training import (
+    ArrayExamples,
+    Augmented,
+    Batch,
+    Examples,
+    LabeledExamples,
+    SliceableArray,
+    Subset,
+    TiledExamples,
+    TrainSettings,
+    fit,
+)
+from dlsia_core.training.reading import read_ahead
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FRAMES = np.random.default_rng(0).normal(size=(3, 20, 26)).astype(np.float32)
+LABELS = np.random.default_rng(1).choice([0, 1, 255], size=FRAMES.shape).astype(np.uint8)
+
+
+def stored(kind: str, folder: Path, array: np.ndarray) -> SliceableArray:
+    """The array in a file, chunked by frame where there are chunks."""
+    if kind == "zarr":
+        made = zarr.create_array(folder / "a.zarr", shape=array.shape, chunks=(1, *array.shape[1:]), dtype=array.dtype)
+        made[...] = array
+        return zarr.open_array(folder / "a.zarr", mode="r")
+    if kind == "hdf5":
+        return h5py.File(folder / "a.h5", "w").create_dataset("a", data=array, chunks=(1, *array.shape[1:]))
+    np.save(folder / "a.npy", array)
+    return np.load(folder / "a.npy", mmap_mode="r")
+
+
+def same(ours: Batch, theirs: Batch) -> bool:
+    pairs = zip((ours.inputs, ours.target, ours.weight), (theirs.inputs, theirs.target, theirs.weight), strict=True)
+    return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+def all_of(examples: Examples) -> Batch:
+    return examples.batch(0, np.arange(len(examples)))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "hdf5", "memory map"])
+def test_tiles_are_the_same_wherever_the_frames_lie(kind: str, tmp_path: Path) -> None:
+    for name, targets in (("values", None), ("labels", LABELS)):
+        folder = tmp_path / name
+        (folder / "t").mkdir(parents=True)
+        images = stored(kind, folder, FRAMES)
+        others = None if targets is None else stored(kind, folder / "t", targets)
+        ours = TiledExamples(images, others, (8, 8), (6, 7), digest_of_source="made above")
+        assert same(all_of(ours), all_of(TiledExamples(FRAMES, targets, (8, 8), (6, 7))))
+        with pytest.raises(SettingError, match="give a text that tells these arrays from others"):
+            TiledExamples(images, others, (8, 8))
+
+
+@given(rows=st.integers(1, 20), columns=st.integers(1, 26), data=st.data())
+def test_tiles_lie_where_the_grid_puts_them(rows: int, columns: int, data: st.DataObject) -> None:
+    step = data.draw(st.integers(1, rows)), data.draw(st.integers(1, columns))
+    examples = TiledExamples(FRAMES[:2], tile_shape=(rows, columns), step=step)
+    tiles = TileGrid((20, 26), (rows, columns), step).cut(FRAMES[:2]).reshape(-1, 1, rows, columns)
+    assert len(examples) == len(tiles)
+    assert np.array_equal(all_of(examples).inputs.numpy(), tiles)
+    some = np.array([len(tiles) - 1, 0])
+    assert np.array_equal(examples.batch(3, some).inputs.numpy(), tiles[some])
+
+
+def test_whole_tiles_of_frames_with_a_tile_axis() -> None:
+    """(frame, tile, y, x), as the pipeline stores them."""
+    tiles = FRAMES.reshape(3, 2, 10, 26)
+    assert np.array_equal(all_of(TiledExamples(tiles)).inputs.numpy(), tiles.reshape(6, 1, 10, 26))
+
+
+def test_channels_and_volumes() -> None:
+    channels = FRAMES.reshape(1, 3, 20, 26)
+    batch = all_of(TiledExamples(channels, LABELS[:1], (20, 13), channel_axis=True))
+    assert np.array_equal(batch.inputs.numpy(), np.stack([FRAMES[..., :13], FRAMES[..., 13:]]))
+    assert np.array_equal(batch.target.numpy(), np.stack([LABELS[0, :, :13], LABELS[0, :, 13:]]))
+    volume = all_of(TiledExamples(FRAMES[None], LABELS[None], (2, 20, 26)))
+    assert volume.inputs.shape == (2, 1, 2, 20, 26)
+    assert volume.target.shape == (2, 2, 20, 26)
+    assert np.array_equal(volume.inputs[1, 0].numpy(), FRAMES[1:])
+
+
+def test_labels_and_values_that_are_not_there_have_no_weight() -> None:
+    labels = all_of(TiledExamples(FRAMES, LABELS))
+    assert labels.target.dtype == torch.int64
+    assert np.array_equal(labels.weight.numpy(), LABELS != 255)
+    assert same(labels, all_of(LabeledExamples(FRAMES[:, None], LABELS)))
+    holes = np.where(LABELS == 255, np.nan, 2 * FRAMES)
+    values = all_of(TiledExamples(FRAMES, holes))
+    assert np.array_equal(values.weight[:, 0].numpy(), LABELS != 255)
+    assert np.array_equal(values.target[:, 0].numpy(), np.nan_to_num(holes).astype(np.float32))
+    whole = all_of(TiledExamples(FRAMES))
+    assert same(whole, all_of(ArrayExamples(FRAMES[:, None])))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"images": FRAMES[0]}, ArrayError, r"images have shape \(20, 26\)"),
+        ({"images": FRAMES[:0]}, ArrayError, "nothing empty"),
+        ({"channel_axis": True}, ArrayError, "channel_axis is True; wanted a frame axis"),
+        ({"targets": LABELS[:2]}, ArrayError, r"targets are uint8 of shape \(2, 20, 26\); wanted \(3, 20, 26\)"),
+        ({"targets": FRAMES > 0}, ArrayError, "targets are bool; wanted integers"),
+        ({"tile_shape": (21, 5)}, SettingError, r"tile_shape is \(21, 5\).*for \(20, 26\) px"),
+        ({"tile_shape": (5, 5), "step": (0, 5)}, SettingError, "steps, of at least 1"),
+        ({"tile_shape": (5, 5), "step": (5,)}, SettingError, "as many steps"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(options: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TiledExamples(**{"images": FRAMES} | options)
+
+
+def test_digests_tell_what_decides_the_batches() -> None:
+    labels = LABELS.copy()
+    labels[0, 0, 0] ^= 1
+    examples = [
+        TiledExamples(FRAMES),
+        TiledExamples(FRAMES + 1),
+        TiledExamples(FRAMES, LABELS),
+        TiledExamples(FRAMES, labels),
+        TiledExamples(FRAMES, LABELS, ignore_index=0),
+        TiledExamples(FRAMES, tile_shape=(8, 8)),
+        TiledExamples(FRAMES, tile_shape=(8, 8), step=(4, 4)),
+        TiledExamples(FRAMES, digest_of_source="a"),
+        LabeledExamples(FRAMES[:, None], LABELS),
+        LabeledExamples(FRAMES[:, None], LABELS, 0),
+    ]
+    examples += [Augmented(examples[0]), Augmented(examples[0], 1), Augmented(examples[0], flips=False)]
+    examples += [Augmented(examples[0], rotations=False), Subset(examples[0], np.array([0]))]
+    examples += [Subset(examples[0], np.array([1]))]
+    assert len({one.digest for one in examples}) == len(examples)
+    assert TiledExamples(FRAMES.copy()).digest == examples[0].digest
+
+
+class Slices:
+    """An array too large to be read whole: it remembers how much was asked for at once."""
+
+    shape, dtype = (100_000, 2048, 2048), np.dtype(np.float32)
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    def __getitem__(self, key: tuple) -> np.ndarray:
+        frame, rows, columns = key
+        read = np.full((rows.stop - rows.start, columns.stop - columns.start), frame, np.float32)
+        self.largest = max(self.largest, read.nbytes)
+        return read
+
+
+def test_terabytes_are_read_tile_by_tile() -> None:
+    source = Slices()
+    examples = TiledExamples(source, tile_shape=(64, 64), digest_of_source="scan 7")
+    assert len(examples) == 100_000 * 32 * 32
+    assert "scan 7" in examples.digest
+    assert examples.batch(0, np.array([len(examples) - 1])).inputs.unique().tolist() == [99_999]
+    assert source.largest == 64 * 64 * 4
+
+
+def square(count: int = 40) -> LabeledExamples:
+    """Inputs that tell each pixel from all others, and the same as labels."""
+    values = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4).repeat(count, 0)
+    return LabeledExamples(values, values[:, 0].astype(np.int64), ignore_index=5)
+
+
+def test_input_target_and_weight_are_turned_alike() -> None:
+    batch = Augmented(square(), seed=3).batch(2, np.arange(40))
+    assert torch.equal(batch.inputs[:, 0].long(), batch.target)
+    assert torch.equal(batch.weight, (batch.target != 5).float())
+    seen = {tuple(tile.flatten().tolist()) for tile in batch.target}
+    assert len(seen) == 8, "the eight ways a square can lie"
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_index_alone() -> None:
+    examples = Augmented(square(), seed=3)
+    one_by_one = [examples.batch(1, np.array([index])).inputs for index in (7, 3, 9)]
+    assert torch.equal(torch.cat(one_by_one), examples.batch(1, np.array([7, 3, 9])).inputs)
+    assert not torch.equal(examples.batch(0, np.arange(9)).inputs, examples.batch(1, np.arange(9)).inputs)
+    assert not torch.equal(examples.batch(0, np.arange(9)).inputs, Augmented(square(), 4).batch(0, np.arange(9)).inputs)
+
+
+def test_flips_and_rotations_can_be_had_alone() -> None:
+    tile = square(1).labels[0]
+    turned = {tuple(np.rot90(tile, k).ravel().tolist()) for k in range(4)}
+    flipped = {tuple(t.ravel().tolist()) for t in (tile, tile[::-1], tile[:, ::-1], tile[::-1, ::-1])}
+    for options, expected in (({"flips": False}, turned), ({"rotations": False}, flipped)):
+        targets = Augmented(square(), **options).batch(0, np.arange(40)).target
+        assert {tuple(t.flatten().tolist()) for t in targets} == expected
+    wide = ArrayExamples(FRAMES[:, None])
+    with pytest.raises(ArrayError, match="20 x 26 px cannot be turned by 90°"):
+        all_of(Augmented(wide))
+    batch = all_of(Augmented(wide, rotations=False))
+    assert batch.inputs.shape == (3, 1, 20, 26)
+    assert batch.target is batch.inputs, "what is its own target stays that"
+
+
+def test_volumes_are_mirrored_along_z_too() -> None:
+    volume = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 2, 2).repeat(99, 0)
+    batch = all_of(Augmented(ArrayExamples(volume)))
+    assert len({tuple(v.flatten().tolist()) for v in batch.inputs}) == 16
+
+
+def test_a_subset_is_what_it_names() -> None:
+    examples = TiledExamples(FRAMES)
+    part = Subset(examples, np.array([2, 0]))
+    assert len(part) == 2
+    assert same(all_of(part), examples.batch(0, np.array([2, 0])))
+    for indices in ([3], [-1], [0, 0], [], [0.5]):
+        with pytest.raises(ArrayError, match="wanted different whole numbers from 0 to 2, at least one"):
+            Subset(examples, np.array(indices))
+
+
+@given(count=st.integers(0, 20), depth=st.integers(0, 5))
+def test_reading_ahead_keeps_the_order(count: int, depth: int) -> None:
+    assert list(read_ahead(lambda item: item * item, range(count), depth)) == [item * item for item in range(count)]
+
+
+def test_reading_ahead_overlaps_and_holds_no_more_than_it_says() -> None:
+    begun: list[int] = []
+    reading = read_ahead(lambda item: (begun.append(item), threading.current_thread().name)[1], range(9), depth=2)
+    assert next(reading).startswith("read-ahead")
+    deadline = time.monotonic() + 5
+    while len(begun) < 3 and time.monotonic() < deadline:
+        time.sleep(1e-3)
+    time.sleep(0.02)
+    assert begun == [0, 1, 2], "two wait while the first is worked on"
+    reading.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_an_error_in_reading_comes_at_its_turn() -> None:
+    def read(item: int) -> int:
+        if item == 2:
+            raise OSError("frame 2 is gone")
+        return item
+
+    reading: Iterator[int] = read_ahead(read, range(5), depth=3)
+    assert [next(reading), next(reading)] == [0, 1]
+    with pytest.raises(OSError, match="frame 2 is gone"):
+        next(reading)
+
+
+def test_a_training_from_zarr_is_the_training_from_memory(tmp_path: Path) -> None:
+    stored_frames = stored("zarr", tmp_path, FRAMES)
+    weights = []
+    for images, digest, prefetch in ((FRAMES, None, 0), (stored_frames, "on disk", 2)):
+        examples = Augmented(TiledExamples(images, LABELS, (10, 10), (8, 8), digest_of_source=digest), seed=1)
+        torch.manual_seed(0)
+        result = fit(nn.Conv2d(1, 2, 3, padding=1), examples, CrossEntropy(), TrainSettings(2, 5), prefetch=prefetch)
+        weights.append(result.last_weights)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
