@@ -17,7 +17,7 @@ from dlsia_core.training.history import EpochRecord
 
 @dataclass(frozen=True)
 class Start:
-    """epochs: in all; steps: of an epoch; history, step: the epochs, and steps of the next one, that are done already."""
+    """epochs: in all; steps: of an epoch; history, step: epochs, and steps of the next one, that are done already."""
 
     epochs: int
     steps: int
