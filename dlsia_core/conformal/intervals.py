@@ -98,7 +98,7 @@ class IntervalCalibration:
         finite = np.isfinite(limit)
         # The score was rounded twice and t scale is once more: 4 units in the last place cover that.
         grown = np.where(finite, limit + 4 * np.finfo(np.float64).eps * np.abs(limit), np.inf) * band.scale
-        lower, upper = np.nextafter(band.lower - grown, -np.inf), np.nextafter(band.upper + grown, np.inf)
+        lower, upper = band.lower - grown, band.upper + grown
         crossed = lower > upper
         middle = np.where(crossed, (band.lower + band.upper) / 2, 0)
         return np.where(crossed, middle, lower), np.where(crossed, middle, upper)

@@ -43,8 +43,7 @@ def class_weights(
     if method == "inverse":
         weights = total.sum() / (classes * total)
     elif method == "effective":
-        # expm1: 1 - beta ** n in full precision; for beta = 0 all classes weigh the same.
-        weights = (1 - beta) / -np.expm1(total * np.log(beta)) if beta else np.ones(classes)
+        weights = (1 - beta) / (1 - beta**total)
         weights *= classes / weights.sum()
     else:
         there = np.where(counts > 0, counts.sum(axis=1, keepdims=True), 0).sum(axis=0)

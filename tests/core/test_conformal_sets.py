@@ -206,6 +206,15 @@ def test_a_frame_has_the_same_sets_in_any_batch() -> None:
         calibration.sets(logits, frames=[0])
 
 
+def test_calibration_and_prediction_draw_different_random_numbers() -> None:
+    """With the same ones, exactly 801 of the 1000 calibration pixels would be covered; it is a matter of chance."""
+    logits, label = draw(np.random.default_rng(0), 1000, 1)
+    settings = SetSettings(coverage=0.8, method="adaptive", randomized=True, nonempty=False)
+    hits = round(1000 * covered(calibrate_sets(logits, label, settings).sets(logits), label))
+    assert hits != 801
+    assert 770 <= hits <= 830
+
+
 def test_the_most_likely_class_is_never_left_out() -> None:
     """A pixel where all classes are equally unlikely would have an empty set."""
     calibration = SetCalibration(SetSettings(), 3, (Threshold(0.5, 100, 100),))

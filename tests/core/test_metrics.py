@@ -108,7 +108,7 @@ def test_ignored_unmeasured_and_weightless_pixels_do_not_count() -> None:
 def test_what_cannot_be_counted_is_refused() -> None:
     metrics, ones = SegmentationMetrics(classes=3), torch.ones(1, 2)
     logits = torch.zeros(1, 3, 2)
-    with pytest.raises(ArrayError, match=r"target holds 0\.0 \.\. 7\.0; wanted whole numbers in 0 \.\. 2"):
+    with pytest.raises(ArrayError, match=r"target holds 7; wanted whole numbers in 0 \.\. 2"):
         metrics.update(logits, torch.tensor([[0, 7]]), ones)
     with pytest.raises(ArrayError, match="wanted whole numbers"):
         metrics.update(logits, torch.tensor([[0.5, 1.0]]), ones)
