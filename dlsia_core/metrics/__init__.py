@@ -16,11 +16,10 @@ from dlsia_core.metrics.confusion import (
     segmentation_scores,
 )
 from dlsia_core.metrics.moments import PairMoments, pair_moments, regression_scores
-from dlsia_core.metrics.running import Metrics, RegressionMetrics, SegmentationMetrics, predicted_classes
+from dlsia_core.metrics.running import RegressionMetrics, SegmentationMetrics, predicted_classes
 
 __all__ = [
     "Interval",
-    "Metrics",
     "PairMoments",
     "RegressionMetrics",
     "SegmentationMetrics",

@@ -1,7 +1,6 @@
 """Metrics that follow a training or an evaluation batch by batch and stand for the whole set at the end."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,16 +10,6 @@ from torch import Tensor
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.metrics.confusion import IGNORE, classification_scores
 from dlsia_core.metrics.moments import PairMoments
-
-
-class Metrics(Protocol):
-    """What the training loop calls: reset before, update with each batch, compute after the last."""
-
-    def reset(self) -> None: ...
-
-    def update(self, logits: Tensor, target: Tensor, weight: Tensor) -> None: ...
-
-    def compute(self) -> dict[str, float]: ...
 
 
 class SegmentationMetrics:
