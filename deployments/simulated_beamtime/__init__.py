@@ -8,16 +8,18 @@ The readers share no code with it, so a frame that comes back unchanged is evide
 """
 
 from .frames import SimulatedFrame, simulate_frame
-from .settings import DETECTORS, FILE_FORMATS, SAMPLES, SimulationSettings
-from .writers import damaged_frames, write_scan
+from .settings import DETECTORS, FILE_FORMATS, SAMPLES, VARIETIES, SimulationSettings
+from .writers import damaged_frames, second_folder_of, write_scan
 
 __all__ = [
     "DETECTORS",
     "FILE_FORMATS",
     "SAMPLES",
+    "VARIETIES",
     "SimulatedFrame",
     "SimulationSettings",
     "damaged_frames",
+    "second_folder_of",
     "simulate_frame",
     "write_scan",
 ]

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from dlsia_core.errors import SettingError
 
-from .settings import DETECTORS, FILE_FORMATS, SAMPLES, SimulationSettings
-from .writers import damaged_frames, write_scan
+from .settings import DETECTORS, FILE_FORMATS, SAMPLES, VARIETIES, SimulationSettings
+from .writers import damaged_frames, second_folder_of, write_scan
 
 # option -> field of SimulationSettings whose description and default it takes
 _OPTIONS = {
@@ -21,6 +21,8 @@ _OPTIONS = {
     "--start-index": "start_index",
     "--samples": "samples",
     "--frames-per-sample": "frames_per_sample",
+    "--variety": "variety",
+    "--second-exposure-shift": "second_exposure_shift_px",
     "--detector": "detector",
     "--format": "file_format",
     "--seed": "seed",
@@ -35,7 +37,7 @@ _OPTIONS = {
     "--flat-field-spread": "flat_field_spread",
     "--corrupt": "damaged_files",
 }
-_CHOICES = {"samples": SAMPLES, "detector": DETECTORS, "file_format": FILE_FORMATS}
+_CHOICES = {"samples": SAMPLES, "detector": DETECTORS, "file_format": FILE_FORMATS, "variety": VARIETIES}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=None, help="Frames per second. Default: as fast as possible.")
     parser.add_argument("--pieces", type=int, default=1, help="Parts in which a file grows; 1 (default): whole files.")
     parser.add_argument("--truth", type=Path, default=None, help="Folder for the truth; none is written without it.")
+    parser.add_argument("--workers", type=int, default=1, help="Frames simulated at once. Default: 1.")
     return parser
 
 
@@ -71,13 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     try:
         settings = SimulationSettings(**{field: getattr(options, field) for field in _OPTIONS.values()})
-        paths = write_scan(options.folder, settings, options.rate, options.pieces, options.truth)
+        paths = write_scan(options.folder, settings, options.rate, options.pieces, options.truth, options.workers)
     except ValidationError as error:
         parser.error("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
     except (SettingError, FileExistsError) as error:
         parser.error(str(error))
     seconds = time.monotonic() - start
     print(f"{len(paths)} frames in {options.folder}, {paths[0].name} to {paths[-1].name}, in {seconds:.1f} s")
+    if settings.second_exposure_shift_px:
+        print(f"second exposures in {second_folder_of(options.folder.absolute())}")
     for index, kind in damaged_frames(settings).items():
         print(f"damaged: {settings.file_stem(index)} ({kind})")
     return 0

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,15 @@ class Scene:
     `radius_bin` and `angle_bin` (y, x) uint16 point into the 1-D tables `radius_px`, `q_per_nm` and `angle_rad`, so
     that a sample's pattern is a few table look-ups. `transmission` (y, x) float32 holds beamstop, flight tube, flat
     field and solid angle. `gaps` (y, x) is True between the modules; `dead` and `hot` are flat pixel numbers.
-    `beam` is the beam centre (y, x) in pixels.
+    `beam` is the beam centre (y, x) in pixels. `field_px` is the largest radius on the detector before it was moved:
+    what lies beyond plays no part in the second exposure either, so that both show the same.
     """
 
     shape: tuple[int, int]
     beam: tuple[float, float]
+    field_px: float
+    offset_px: tuple[NDArray[np.float32], NDArray[np.float32]]
     radius_bin: NDArray[np.uint16]
-    angle_bin: NDArray[np.uint16]
     radius_px: NDArray[np.float64]
     q_per_nm: NDArray[np.float64]
     angle_rad: NDArray[np.float64]
@@ -41,6 +43,13 @@ class Scene:
     gaps: NDArray[np.bool_]
     dead: NDArray[np.intp]
     hot: NDArray[np.intp]
+
+    @cached_property
+    def angle_bin(self) -> NDArray[np.uint16]:
+        """Into `angle_rad`, (y, x) uint16; made when a sample asks for it."""
+        dy, dx = self.offset_px
+        turns = np.arctan2(-dy, dx) / (2 * np.pi)  # counted from +x towards the top of the image
+        return (np.rint(turns * ANGLE_STEPS).astype(np.int32) % ANGLE_STEPS).astype(np.uint16)
 
 
 def generator(settings: SimulationSettings, *purpose: int) -> np.random.Generator:
@@ -74,36 +83,58 @@ def gap_pixels(detector: DetectorName) -> NDArray[np.bool_]:
     return between_rows[:, None] | between_columns[None, :]
 
 
-@lru_cache(maxsize=2)
-def build_scene(settings: SimulationSettings) -> Scene:
-    """Everything about a scan that no frame changes; costs a few tenths of a second, kept for the last two settings."""
-    shape = detector_shape(settings.detector)
-    beam = (
-        0.70 * shape[0] if settings.beam_y_px is None else settings.beam_y_px,
-        0.517 * shape[1] if settings.beam_x_px is None else settings.beam_x_px,
+def beam_center(settings: SimulationSettings) -> tuple[float, float]:
+    """Beam centre (y, x) in pixels, with the defaults filled in.
+
+    >>> beam_center(SimulationSettings(detector="Pilatus300k", beam_y_px=400.0))
+    (400.0, 251.779)
+    """
+    height, width = detector_shape(settings.detector)
+    return (
+        0.70 * height if settings.beam_y_px is None else settings.beam_y_px,
+        0.517 * width if settings.beam_x_px is None else settings.beam_x_px,
     )
-    dy = (np.arange(shape[0], dtype=np.float32) - np.float32(beam[0]))[:, None]
+
+
+@lru_cache(maxsize=4)
+def build_scene(settings: SimulationSettings, moved_px: int = 0) -> Scene:
+    """Everything about a scan that no frame changes; costs about a tenth of a second, kept for the last four.
+
+    moved_px  rows by which the scattering lies lower than the settings' beam centre says
+    """
+    shape, beam = detector_shape(settings.detector), beam_center(settings)
+    # Whole numbers are subtracted first: the second exposure's pixels get the first one's offsets to the bit.
+    dy = (np.arange(-moved_px, shape[0] - moved_px, dtype=np.float32) - np.float32(beam[0]))[:, None]
     dx = (np.arange(shape[1], dtype=np.float32) - np.float32(beam[1]))[None, :]
     radius = np.hypot(dy, dx)
     radius_bin = np.rint(radius / RADIUS_STEP_PX).astype(np.uint16)
-    turns = np.arctan2(-dy, dx) / (2 * np.pi)  # counted from +x towards the top of the image
-    radius_px = np.arange(int(radius_bin.max()) + 1, dtype=np.float64) * RADIUS_STEP_PX
+    field = _field_bin(shape, beam)
+    radius_px = np.arange(max(int(radius_bin.max()), field) + 1, dtype=np.float64) * RADIUS_STEP_PX
     two_theta = np.arctan(radius_px * PIXEL_M / settings.distance_m)
-    gaps = gap_pixels(settings.detector)
-    dead, hot = _defects(settings, gaps)
+    dead, hot = _defects(settings.detector, settings.detector_seed, settings.dead_fraction, settings.hot_pixels)
     return Scene(
         shape=shape,
-        beam=beam,
+        beam=(beam[0] + moved_px, beam[1]),
+        field_px=float(radius_px[field]),
+        offset_px=(dy, dx),
         radius_bin=radius_bin,
-        angle_bin=(np.rint(turns * ANGLE_STEPS).astype(np.int32) % ANGLE_STEPS).astype(np.uint16),
         radius_px=radius_px,
         q_per_nm=4 * np.pi / (settings.wavelength_m * 1e9) * np.sin(two_theta / 2),
         angle_rad=np.arange(ANGLE_STEPS, dtype=np.float64) * (2 * np.pi / ANGLE_STEPS),
         transmission=_transmission(settings, radius, dy, dx),
-        gaps=gaps,
+        gaps=gap_pixels(settings.detector),
         dead=dead,
         hot=hot,
     )
+
+
+def _field_bin(shape: tuple[int, int], beam: tuple[float, float]) -> int:
+    """Radius of the corner farthest from the beam, in steps of the tables."""
+    (top, bottom), (left, right) = (
+        (abs(np.float32(0) - np.float32(c)), np.float32(n - 1) - np.float32(c))
+        for c, n in zip(beam, shape, strict=True)
+    )
+    return int(np.rint(np.hypot(max(top, bottom), max(left, right)) / RADIUS_STEP_PX).astype(np.uint16))
 
 
 def shadow(distance_px: NDArray[np.float32], radius_px: float, leak: float) -> NDArray[np.float32]:
@@ -150,23 +181,26 @@ def _flat_field(settings: SimulationSettings) -> NDArray[np.float32]:
     return np.maximum(flat, np.float32(0.05))
 
 
-def _defects(settings: SimulationSettings, gaps: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+@lru_cache(maxsize=4)
+def _defects(
+    detector: DetectorName, seed: int, dead_fraction: float, hot_pixels: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Flat numbers of dead pixels (half of them in small clumps, as in real modules) and of hot pixels."""
-    rng = np.random.default_rng([settings.detector_seed, 0])
+    rng, gaps = np.random.default_rng([seed, 0]), gap_pixels(detector)
     sensitive = np.flatnonzero(~gaps)
     order = rng.permutation(sensitive)
-    n_dead = round(settings.dead_fraction * sensitive.size)
+    n_dead = round(dead_fraction * sensitive.size)
     singles, clumped = order[: n_dead - n_dead // 2], []
     height, width = gaps.shape
     for centre in singles[: max(1, n_dead // 16)]:
         y, x = np.rint(np.array(divmod(int(centre), width)) + rng.normal(0, 1.5, (24, 2))).astype(int).T
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         clumped.append(y[inside] * width + x[inside])
-    # First come, first dead; the rest of the random order fills up what clumps fell into gaps.
-    candidates = np.concatenate([singles, *clumped, order[singles.size :]])
+    # First come, first dead; the rest of the random order (never more than n_dead) fills up what fell into gaps.
+    candidates = np.concatenate([singles, *clumped, order[singles.size : singles.size + n_dead]])
     candidates = candidates[~gaps.ravel()[candidates]]
     _, first = np.unique(candidates, return_index=True)
-    ranked = candidates[np.sort(first)]
-    dead = np.sort(ranked[:n_dead])
-    alive = order[~np.isin(order, dead)]
-    return dead, np.sort(alive[: settings.hot_pixels])
+    dead = np.sort(candidates[np.sort(first)][:n_dead])
+    enough = order[: n_dead + hot_pixels]
+    alive = enough[~np.isin(enough, dead)]
+    return dead, np.sort(alive[:hot_pixels])

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from .detector import COUNT_CUTOFF, build_scene
-from .frames import progress_of
+from .detector import COUNT_CUTOFF
+from .frames import Exposure, progress_of, scene_of, setup_of
 from .settings import DetectorName, SimulationSettings
 from .tiff import encode_tiff
 
@@ -28,23 +28,23 @@ _READOUT_S = 0.95e-3
 _PADDING = 4095  # zeros that follow the data in a detector's CBF
 
 
-def encode_frame(counts: NDArray[np.int32], settings: SimulationSettings, index: int) -> bytes:
+def encode_frame(counts: NDArray[np.int32], settings: SimulationSettings, index: int, exposure: Exposure = 1) -> bytes:
     """The whole file of frame `index` (from 0) in the format that the settings name; `counts` (y, x) int32."""
     if settings.file_format == "cbf":
-        return _cbf(counts, settings, index)
+        return _cbf(counts, settings, index, exposure)
     if settings.file_format == "tiff":
-        text = "\r\n".join(_pilatus_text(settings, index, date=False)) + "\r\n"
+        text = "\r\n".join(_pilatus_text(settings, index, exposure, date=False)) + "\r\n"
         return encode_tiff(counts, text, _MODEL[settings.detector], taken_at(settings, index))
     if settings.file_format == "edf":
-        return _edf(counts, settings, index)
+        return _edf(counts, settings, index, exposure)
     return _edf_als(counts, settings, index)
 
 
-def sidecar(settings: SimulationSettings, index: int) -> bytes | None:
+def sidecar(settings: SimulationSettings, index: int, exposure: Exposure = 1) -> bytes | None:
     """The `.txt` that ALS 7.3.3 writes beside an EDF; None for the other formats."""
     if settings.file_format != "edf_als":
         return None
-    scene = build_scene(settings)
+    scene = scene_of(settings, index, exposure)
     i0 = 60_000.0 * settings.exposure_s
     lines = [f"{i0:.3f}", f"{0.65 * i0:.3f}", f"{0.53 * i0:.3f}", "Motors: 4"]
     lines += [f"Sample X Stage: {-13.1625 + 0.05 * index:.6f}", "Sample Alpha Stage: 0.600000"]
@@ -74,8 +74,8 @@ def taken_at(settings: SimulationSettings, index: int) -> datetime:
     return _FIRST_FRAME + timedelta(seconds=index * (settings.exposure_s + _READOUT_S))
 
 
-def _pilatus_text(settings: SimulationSettings, index: int, date: bool) -> list[str]:
-    scene = build_scene(settings)
+def _pilatus_text(settings: SimulationSettings, index: int, exposure: Exposure, date: bool) -> list[str]:
+    scene = scene_of(settings, index, exposure)
     lines = [
         "Pixel_size 172e-6 m x 172e-6 m",
         "Silicon sensor, thickness 0.000450 m",
@@ -91,7 +91,7 @@ def _pilatus_text(settings: SimulationSettings, index: int, date: bool) -> list[
         "Trim_file: simulated_E10000_T5000.bin",
         f"Image_path: /simulated/{settings.scan}/",
         f"Wavelength {settings.wavelength_m * 1e10:.5f} A",
-        f"Detector_distance {settings.distance_m:.5f} m",
+        f"Detector_distance {setup_of(settings, index).distance_m:.5f} m",
         f"Beam_xy ({scene.beam[1]:.2f}, {scene.beam[0]:.2f}) pixels",
     ]
     if date:
@@ -100,7 +100,7 @@ def _pilatus_text(settings: SimulationSettings, index: int, date: bool) -> list[
     return ["# " + line for line in lines]
 
 
-def _cbf(counts: NDArray[np.int32], settings: SimulationSettings, index: int) -> bytes:
+def _cbf(counts: NDArray[np.int32], settings: SimulationSettings, index: int, exposure: Exposure) -> bytes:
     from fabio.compression import compByteOffset
 
     packed = compByteOffset(counts)
@@ -112,7 +112,7 @@ def _cbf(counts: NDArray[np.int32], settings: SimulationSettings, index: int) ->
         '_array_data.header_convention "PILATUS_1.2"',
         "_array_data.header_contents",
         ";",
-        *_pilatus_text(settings, index, date=True),
+        *_pilatus_text(settings, index, exposure, date=True),
         ";",
         "",
         "_array_data.data",
@@ -152,8 +152,8 @@ def _edf_header(counts: NDArray[np.int32], more: list[tuple[str, str]]) -> bytes
     return (text.ljust(whole - 2) + "}\n").encode("ascii")
 
 
-def _edf(counts: NDArray[np.int32], settings: SimulationSettings, index: int) -> bytes:
-    scene = build_scene(settings)
+def _edf(counts: NDArray[np.int32], settings: SimulationSettings, index: int, exposure: Exposure) -> bytes:
+    scene, distance_m = scene_of(settings, index, exposure), setup_of(settings, index).distance_m
     more = [
         ("epoch", f"{_epoch(settings, index):.6f}"),
         ("offset", "0"),
@@ -162,7 +162,7 @@ def _edf(counts: NDArray[np.int32], settings: SimulationSettings, index: int) ->
         ("scan_no", "1"),
         ("counter_pos", f"{settings.exposure_s:g} {60000 * settings.exposure_s:g} {progress_of(settings, index):.6g}"),
         ("counter_mne", "sec mon progress"),
-        ("motor_pos", f"{settings.distance_m * 1000:g} {scene.beam[1]:g} {scene.beam[0]:g}"),
+        ("motor_pos", f"{distance_m * 1000:g} {scene.beam[1]:g} {scene.beam[0]:g}"),
         ("motor_mne", "detdist beamx beamy"),
         ("suffix", ".edf"),
         ("prefix", f"{settings.scan}_"),

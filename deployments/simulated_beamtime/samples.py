@@ -1,12 +1,13 @@
 """Scattering patterns of the sample types: expected counts per pixel and second before anything shadows them.
 
-Each function takes the scene, the settings and `progress` in [0, 1), the part of its slow change that a sample has
-gone through, and returns (y, x) float32 >= 0. The formulas are the textbook ones, the constants are chosen to look
-like frames of a bending-magnet beamline with an exposure of a second; none of it is a quantitative structure model.
+Each function takes the scene, the settings and the state of the sample, and returns (y, x) float32 >= 0. The formulas
+are the textbook ones, the constants are chosen to look like frames of a bending-magnet beamline with an exposure of a
+second; none of it is a quantitative structure model.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,29 +21,49 @@ from .settings import SampleName, SimulationSettings
 Pattern = NDArray[np.float32]
 
 
-def powder(scene: Scene, settings: SimulationSettings, progress: float) -> Pattern:
+@dataclass(frozen=True)
+class SampleState:
+    """What tells one sample of a type from another.
+
+    progress  in [0, 1), the part of its slow change that it has gone through
+    size      factor on its lengths: lattice, particles, layers
+    width     factor on the widths of its peaks, or on the spread of its sizes
+    turn_rad  by how much it is rotated about the beam
+    spots     which set of crystallites it has, if any
+    """
+
+    progress: float
+    size: float = 1.0
+    width: float = 1.0
+    turn_rad: float = 0.0
+    spots: int = 0
+
+
+def powder(scene: Scene, settings: SimulationSettings, state: SampleState) -> Pattern:
     """Debye rings of a calibrant that warms: the lattice grows by up to 2 %, rings widen and fade."""
     rings = np.zeros_like(scene.radius_px)
-    radii = _ring_radii(settings, 1 + 0.02 * progress)
-    visible = radii[radii < scene.radius_px[-1]]
+    progress = state.progress
+    radii = _ring_radii(settings, (1 + 0.02 * progress) * state.size)
+    visible = radii[radii < scene.field_px]
     if visible.size == 0:
         raise SettingError(
             f"no ring of calibrant {settings.calibrant!r} falls on the detector: the first has a radius of "
-            f"{radii[0]:.0f} px and the detector ends at {scene.radius_px[-1]:.0f} px; shorten distance_m or take "
+            f"{radii[0]:.0f} px and the detector ends at {scene.field_px:.0f} px; shorten distance_m or take "
             "another calibrant"
         )
     for order, radius in enumerate(visible):
-        width = 2.0 + 1.5 * progress + 0.002 * radius
+        width = (2.0 + 1.5 * progress + 0.002 * radius) * state.width
         fade = np.exp(-0.3 * progress * order)
         rings += 700 * fade / (1 + order) ** 1.2 * _peak(scene.radius_px - radius, width)
     return _isotropic(scene, rings + _air(scene, 60.0) + settings.background_per_s)
 
 
-def saxs_spheres(scene: Scene, settings: SimulationSettings, progress: float) -> Pattern:
+def saxs_spheres(scene: Scene, settings: SimulationSettings, state: SampleState) -> Pattern:
     """Dilute spheres that grow from 5 to 8 nm, 8 % spread: form factor of Rayleigh (1911), Porod's law beyond."""
-    mean = 5.0 + 3.0 * progress
+    progress = state.progress
+    mean = (5.0 + 3.0 * progress) * state.size
     spread = np.linspace(-2, 2, 9)
-    radius_nm = mean * (1 + 0.08 * spread)[:, None]
+    radius_nm = mean * (1 + 0.08 * state.width * spread)[:, None]
     weight = np.exp(-(spread**2) / 2)[:, None] * radius_nm**6
     qr = np.maximum(scene.q_per_nm * radius_nm, 1e-3)  # above 0 so that the quotient below exists at the centre
     amplitude = 3 * (np.sin(qr) - qr * np.cos(qr)) / qr**3
@@ -51,15 +72,17 @@ def saxs_spheres(scene: Scene, settings: SimulationSettings, progress: float) ->
     return _isotropic(scene, (3000 + 5000 * progress) * form + _air(scene, 60.0) + solvent)
 
 
-def semicrystalline(scene: Scene, settings: SimulationSettings, progress: float) -> Pattern:
+def semicrystalline(scene: Scene, settings: SimulationSettings, state: SampleState) -> Pattern:
     """Lamellar peak and halo of a polymer, with sharp spots of crystallites that grow."""
+    progress = state.progress
     q, crystalline = scene.q_per_nm, 0.15 + 0.85 * progress
-    lamellar = 260 * crystalline / (1 + ((q - 2 * np.pi / (14 - 3 * progress)) / 0.09) ** 2)
+    period = (14 - 3 * progress) * state.size
+    lamellar = 260 * crystalline / (1 + ((q - 2 * np.pi / period) / (0.09 * state.width)) ** 2)
     halo = 14 * (1.2 - crystalline) * np.exp(-(((q - 4.6) / 1.3) ** 2))
     pattern = _isotropic(scene, lamellar + halo + _air(scene, 220.0) + settings.background_per_s)
-    rng = generator(settings, 0, 1)
+    rng = generator(settings, 0, 1, *([state.spots] if state.spots else []))
     for q_ring in (1.9, 2.7, 3.3, 3.8, 4.7, 5.4):
-        radius = float(np.interp(q_ring, q, scene.radius_px))
+        radius = min(float(np.interp(q_ring / state.size, q, scene.radius_px)), scene.field_px)
         n_spots = int(rng.integers(8, 20))
         angles = rng.uniform(0, 2 * np.pi, n_spots)
         heights = rng.lognormal(np.log(1200), 1.0, n_spots) * crystalline
@@ -69,16 +92,18 @@ def semicrystalline(scene: Scene, settings: SimulationSettings, progress: float)
     return pattern
 
 
-def fibre(scene: Scene, settings: SimulationSettings, progress: float) -> Pattern:
+def fibre(scene: Scene, settings: SimulationSettings, state: SampleState) -> Pattern:
     """A drawn fibre, its axis 25 degrees off the vertical: arcs on meridian and equator that sharpen, and a streak."""
-    q, axis = scene.q_per_nm, np.pi / 2 + np.radians(25.0)
+    progress = state.progress
+    q, axis = scene.q_per_nm * state.size, np.pi / 2 + np.radians(25.0) + state.turn_rad
     alignment = 5 + 20 * progress
     meridian = np.exp(alignment * (np.cos(2 * (scene.angle_rad - axis)) - 1))
     equator = np.exp(alignment * (np.cos(2 * (scene.angle_rad - axis - np.pi / 2)) - 1))
     streak = np.exp(60 * (np.cos(2 * (scene.angle_rad - axis - np.pi / 2)) - 1))
     order = np.array([[1], [2], [3], [5]])
-    layers = (320 / order**1.4 * np.exp(-(((q - 0.95 * order) / 0.07) ** 2))).sum(axis=0)
-    lateral = 180 * np.exp(-(((q - 3.1) / 0.16) ** 2)) + 70 * np.exp(-(((q - 5.4) / 0.2) ** 2))
+    layers = (320 / order**1.4 * np.exp(-(((q - 0.95 * order) / (0.07 * state.width)) ** 2))).sum(axis=0)
+    lateral = 180 * np.exp(-(((q - 3.1) / (0.16 * state.width)) ** 2))
+    lateral += 70 * np.exp(-(((q - 5.4) / 0.2) ** 2))
     pattern = _isotropic(scene, _air(scene, 100.0) + settings.background_per_s + 0.1 * lateral)
     pattern += _isotropic(scene, layers) * _azimuthal(scene, meridian)
     pattern += _isotropic(scene, lateral) * _azimuthal(scene, equator)
@@ -86,12 +111,13 @@ def fibre(scene: Scene, settings: SimulationSettings, progress: float) -> Patter
     return pattern
 
 
-def gisaxs_film(scene: Scene, settings: SimulationSettings, progress: float) -> Pattern:
+def gisaxs_film(scene: Scene, settings: SimulationSettings, state: SampleState) -> Pattern:
     """Islands that grow on silicon at 0.6 degrees of incidence: Yoneda wing, side rods, fringes, specular beam.
 
     Exit angles are weighted with the Fresnel transmission of the surface (Sinha et al. 1988,
     doi:10.1103/PhysRevB.38.2297), which makes the Yoneda wing at the critical angle.
     """
+    progress = state.progress
     wavenumber = 2 * np.pi / (settings.wavelength_m * 1e9)
     incidence = np.radians(0.6)
     dy, dx = scene.beam[0] - np.arange(scene.shape[0]), np.arange(scene.shape[1]) - scene.beam[1]
@@ -101,11 +127,11 @@ def gisaxs_film(scene: Scene, settings: SimulationSettings, progress: float) -> 
     pixel_angle = PIXEL_M / settings.distance_m
     above = 1 / (1 + np.exp(-np.clip(exit_angle / pixel_angle, -50, 50)))
     wing = above * _fresnel(exit_angle, settings) * ((1 + (qz / 1.1) ** 2) ** -2 + 0.003)
-    fringes = 1 + 0.5 * np.exp(-qz / 2) * np.cos(qz * (8 + 5 * progress))
-    q_rod = 2 * np.pi / (7 + 4 * progress)
+    fringes = 1 + 0.5 * np.exp(-qz / 2) * np.cos(qz * ((8 + 5 * progress) * state.size))
+    q_rod = 2 * np.pi / ((7 + 4 * progress) * state.size)
     rods = 150 / (1 + (qy / 0.25) ** 2) + 6
     for order, height in ((1, 70 + 130 * progress), (2, 12)):
-        rods += height * sum(np.exp(-(((qy - s * order * q_rod) / (0.2 * q_rod)) ** 2)) for s in (-1, 1))
+        rods += height * sum(np.exp(-(((qy - s * order * q_rod) / (0.2 * state.width * q_rod)) ** 2)) for s in (-1, 1))
     line = 1 / (1 + (np.abs(dx) / 3.0) ** 2.2)
     specular = np.exp(-(((exit_angle - incidence) / (6 * pixel_angle)) ** 2))
     columns = [rods, line, np.exp(-((dx / 4.0) ** 2)), line]
@@ -190,7 +216,7 @@ def _add_spot(pattern: Pattern, centre: tuple[float, float], height: float, sigm
     pattern[window] += (height * spot).astype(np.float32)
 
 
-PATTERNS: dict[SampleName, Callable[[Scene, SimulationSettings, float], Pattern]] = {
+PATTERNS: dict[SampleName, Callable[[Scene, SimulationSettings, SampleState], Pattern]] = {
     "powder": powder,
     "saxs_spheres": saxs_spheres,
     "gisaxs_film": gisaxs_film,

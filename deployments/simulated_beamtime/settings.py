@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 DetectorName = Literal["Pilatus2M", "Pilatus1M", "Pilatus300k"]
 SampleName = Literal["powder", "saxs_spheres", "gisaxs_film", "semicrystalline", "fibre"]
 FileFormat = Literal["cbf", "edf", "edf_als", "tiff"]
+Variety = Literal["drift", "library"]
 
 DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 SAMPLES: tuple[SampleName, ...] = get_args(SampleName)
 FILE_FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
+VARIETIES: tuple[Variety, ...] = get_args(Variety)
 
 
 class SimulationSettings(BaseModel):
@@ -46,8 +48,21 @@ class SimulationSettings(BaseModel):
         description="Sample types, measured in turn.",
     )
     frames_per_sample: int = Field(default=1, ge=1, description="Frames in a row before the next sample's turn.")
+    variety: Variety = Field(
+        default="drift",
+        description="drift: samples that change slowly from frame to frame, as in one scan. library: every frame is "
+        "another sample in another setup (size, sharpness, orientation, spots, distance, beam centre, brightness), as "
+        "in the archive of a beamline.",
+    )
     drift_frames: float = Field(
         default=60.0, gt=0, description="Time constant, in frames, with which the samples change: 1 - exp(-index/it)."
+    )
+    second_exposure_shift_px: int = Field(
+        default=0,
+        ge=-500,
+        le=500,
+        description="Each frame is taken a second time with the detector moved, so that the scattering lies this many "
+        "rows lower (higher if negative): what the gaps of the first hide is seen. 0: no second exposures.",
     )
     calibrant: str = Field(default="AgBh", description="pyFAI name of the calibrant that `powder` is.")
     wavelength_m: float = Field(default=1.239842e-10, gt=1e-12, lt=1e-8, description="Wavelength in metres.")
