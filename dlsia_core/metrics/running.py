@@ -34,6 +34,9 @@ class SegmentationMetrics:
         classification_scores(np.zeros((classes, classes)), averaged_classes=averaged_classes)  # refuses strange ones
         self.reset()
 
+    def __repr__(self) -> str:
+        return f"SegmentationMetrics({self.classes}, {self.ignore_index}, {self.averaged_classes})"
+
     def reset(self) -> None:
         """Forget everything."""
         self.matrix: NDArray[np.int64] = np.zeros((self.classes, self.classes), dtype=np.int64)

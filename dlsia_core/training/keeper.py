@@ -77,13 +77,20 @@ def identity_of(
     metrics: Sequence[Metric] = (),
 ) -> dict[str, str]:
     """What a checkpoint must agree on with the training that resumes it; compared key by key."""
-    weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    # Contiguous, because a network that was trained before has channels-last weights, which safetensors refuses.
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
     return {
         "settings": settings.identity,
         "loss": loss_name(loss),
-        "metrics": ", ".join(f"{type(metric).__module__}.{type(metric).__qualname__}" for metric in metrics) or "none",
+        "metrics": ", ".join(map(_metric_name, metrics)) or "none",
         "network": json.dumps(network.__dict__.get("config", type(network).__name__), sort_keys=True),
         "initial weights": hashlib.sha256(save(weights)).hexdigest(),
         "training examples": training.digest,
         "validation examples": "none" if validation is None else validation.digest,
     }
+
+
+def _metric_name(metric: Metric) -> str:
+    """Its repr where that tells its settings; else its class."""
+    kind = type(metric)
+    return f"{kind.__module__}.{kind.__qualname__}" if kind.__repr__ is object.__repr__ else repr(metric)

@@ -151,6 +151,12 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights() -> None:
     assert torch.equal(network.weight, before)
 
 
+def test_a_trained_network_can_be_trained_further() -> None:
+    """The first training leaves channels-last weights, which safetensors refused to name."""
+    first = train(TrainSettings(epochs=1, batch_size=4))
+    assert len(train(TrainSettings(epochs=2, batch_size=4), first.network).history) == 2
+
+
 def test_time_running_out_is_an_error_that_can_be_resumed(tmp_path: Path) -> None:
     settings = TrainSettings(epochs=3, batch_size=3)
     with pytest.raises(TrainingTimeoutError, match=r"epoch 0 before step 0: max_seconds = 0 is over; the"):
