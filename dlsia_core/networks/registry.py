@@ -10,15 +10,19 @@ from torch import Tensor, nn
 
 from dlsia_core.errors import SettingError
 from dlsia_core.networks.autoencoder import ConvAutoencoder
+from dlsia_core.networks.ensemble import Ensemble
 from dlsia_core.networks.mixed_scale_autoencoder import MixedScaleAutoencoder
 from dlsia_core.networks.partial_conv_unet import PartialConvUNet
+from dlsia_core.networks.smsnet import SMSNet
 from dlsia_core.networks.tunet import TUNet
 from dlsia_core.networks.tunet3plus import TUNet3Plus
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "ConvAutoencoder": ConvAutoencoder,
+    "Ensemble": Ensemble,
     "MixedScaleAutoencoder": MixedScaleAutoencoder,
     "PartialConvUNet": PartialConvUNet,
+    "SMSNet": SMSNet,
     "TUNet": TUNet,
     "TUNet3Plus": TUNet3Plus,
 }
@@ -46,7 +50,12 @@ def build_network(config: Mapping[str, Any], seed: int | None = None) -> nn.Modu
 
 
 def empty_network(config: Mapping[str, Any]) -> nn.Module:
-    """The network that `config` (without "seed") describes, on the CPU, its weights not yet set."""
+    """The network that `config` (without "seed") describes, on the CPU, its weights not yet set.
+
+    A list of configurations as a setting (the members of an ensemble) stands for the networks that they describe.
+    A network that draws its structure at random has a method `drawn_settings`, whose answer goes into the complete
+    configuration; built from that, it draws no more.
+    """
     name, settings = _split(config)
     accepted = inspect.signature(NETWORKS[name]).parameters
     known = ["network", "seed", *accepted]
@@ -56,16 +65,23 @@ def empty_network(config: Mapping[str, Any]) -> nn.Module:
     if missing:
         raise SettingError(f"{name} needs {', '.join(map(repr, missing))}; given: {', '.join(settings) or 'nothing'}")
     complete = {key: settings.get(key, parameter.default) for key, parameter in accepted.items()}
+    arguments = {key: _built(value) for key, value in complete.items()}
     # The meta device draws no random numbers, so that other threads see no change of torch's global state.
     with torch.device("meta"):
-        network = NETWORKS[name](**complete)
+        network = NETWORKS[name](**arguments)
     network.to_empty(device="cpu")
-    object.__setattr__(network, "config", {"network": name, **complete})
+    drawn: dict[str, Any] = getattr(network, "drawn_settings", dict)()
+    object.__setattr__(network, "config", {"network": name, **complete, **drawn})
     return network
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
-    """The complete configuration, defaults included, of a network made by `build_network` or `load_network`."""
+    """The complete configuration, defaults included, of a network made by `build_network` or `load_network`.
+
+    An ensemble of such networks has one, too, however it was put together.
+    """
+    if isinstance(network, Ensemble):
+        return {"network": "Ensemble", "members": [network_config(member) for member in network.members]}
     config = network.__dict__.get("config")
     if not isinstance(config, dict):
         raise SettingError(f"{type(network).__name__} has no configuration; make it with build_network")
@@ -98,6 +114,15 @@ def _fan_in(module: nn.Module, weight: Tensor) -> float:
     if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
         return weight.shape[0] * weight[0, 0].numel() / math.prod(module.stride)
     return weight[0].numel()
+
+
+def _built(value: object) -> object:
+    """A setting as a network takes it: networks in place of a list of their configurations."""
+    if not (isinstance(value, list | tuple) and value and all(isinstance(entry, Mapping) for entry in value)):
+        return value
+    if any("seed" in entry for entry in value):
+        raise SettingError("a member of an ensemble has a seed; all weights follow from that of the ensemble")
+    return [empty_network(entry) for entry in value]
 
 
 def _split(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
