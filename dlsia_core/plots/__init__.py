@@ -7,6 +7,7 @@ from dlsia_core.plots.ensembles import plot_ensemble
 from dlsia_core.plots.latent_view import plot_latent_points, plot_latent_view
 from dlsia_core.plots.regression import plot_regression
 from dlsia_core.plots.segmentation import plot_segmentation
+from dlsia_core.plots.sparse_graph import plot_sparse_graph
 from dlsia_core.plots.training import plot_training
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "plot_latent_view",
     "plot_regression",
     "plot_segmentation",
+    "plot_sparse_graph",
     "plot_training",
 ]
