@@ -1,14 +1,11 @@
-"""Learning to fill gaps from a scan's own measured pixels (Chavez et al. 2022, §2.1 and §2.2).
+"""Filling gaps with a network: what it is given, what it answers, tiles and whole frames (Chavez et al. 2022, §2).
 
-A training example hides some measured pixels of a tile; the network sees the rest and is judged by what was hidden.
 With `prefill="linear"` the network corrects a linear interpolation and starts as exactly that; with "zero" it works
-blind, as in the paper. Pixels that the network was shown have no part in the loss with "linear": their correction is
-0, and with a weight of only 0.1 that answer won everywhere, so that nothing was learned.
+blind, as in the paper. What it learns from is in `dlsia_core.inpainting_examples`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,13 +15,12 @@ from torch import nn
 
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.gaps import fill_linear
-from dlsia_core.networks import build_network
+from dlsia_core.networks import build_network, network_config
 from dlsia_core.networks.inference import batch_slices, run_in_batches
-from dlsia_core.training import Batch
-from dlsia_core.training.examples import array_digest, random_state
+from dlsia_core.stitching import Window, stitch
+from dlsia_core.tiling import TileGrid
 
 FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
 PREFILLS = ("linear", "zero")
 
 
@@ -34,13 +30,16 @@ class InpaintingRecipe:
 
     prefill: what stands where nothing was measured: "linear" (interpolated; a second channel says 1 = measured; the
         network corrects the interpolation and nothing else, and the loss asks for hidden pixels only), or "zero" (the
-        center value, one channel: the network is not told where the gaps are; plain L1 over the tile).
+        center value; plain L1 over the tile).
     center, scale: in units of the tiles; the network works on (value - center) / scale.
+    validity_channel: with "zero", whether there is a second channel that says 1 = measured. Without it the network is
+        not told where the gaps are, as in the paper. With "linear" the channel is always there.
     """
 
     prefill: str = "linear"
     center: float = 0.0
     scale: float = 1.0
+    validity_channel: bool = False
 
     def __post_init__(self) -> None:
         if self.prefill not in PREFILLS:
@@ -52,8 +51,9 @@ class InpaintingRecipe:
     def from_tiles(cls, tiles: FloatArray, prefill: str = "linear") -> "InpaintingRecipe":
         """Mean and standard deviation of all measured pixels; scale 1 where they are all the same.
 
-        >>> InpaintingRecipe.from_tiles(np.array([[[1.0, 3.0, np.nan]]], dtype=np.float32))
-        InpaintingRecipe(prefill='linear', center=2.0, scale=1.0)
+        >>> recipe = InpaintingRecipe.from_tiles(np.array([[[1.0, 3.0, np.nan]]], dtype=np.float32))
+        >>> recipe.center, recipe.scale
+        (2.0, 1.0)
         """
         measured = tiles[np.isfinite(tiles)]
         if not measured.size:
@@ -61,10 +61,35 @@ class InpaintingRecipe:
         center, scale = measured.mean(dtype=np.float64), measured.std(dtype=np.float64)
         return cls(prefill, float(center), float(scale) or 1.0)
 
+    @classmethod
+    def from_parts(
+        cls, parts: Iterable[FloatArray], prefill: str = "linear", validity_channel: bool = False
+    ) -> "InpaintingRecipe":
+        """As `from_tiles`, for tiles that come part by part, so that they need not fit in memory together.
+
+        >>> parts = [np.array([[1.0, np.nan]], dtype=np.float32), np.array([[3.0, 5.0]], dtype=np.float32)]
+        >>> recipe = InpaintingRecipe.from_parts(parts)
+        >>> recipe.center, round(recipe.scale, 6)  # √(8 / 3)
+        (3.0, 1.632993)
+        """
+        count, mean, spread = 0, 0.0, 0.0
+        for part in parts:
+            measured = part[np.isfinite(part)]
+            if measured.size:
+                # Squares about the parts' means, not sums of squares, which would lose small variances.
+                count, before = count + measured.size, count
+                step = float(measured.mean(dtype=np.float64)) - mean
+                own = float(measured.var(dtype=np.float64)) * measured.size
+                spread += own + step**2 * before * measured.size / count
+                mean += step * measured.size / count
+        if not count:
+            raise ArrayError("no tile holds a measured pixel; a training needs some")
+        return cls(prefill, mean, (spread / count) ** 0.5 or 1.0, validity_channel)
+
     @property
     def channels(self) -> int:
-        """Channels of the network's input."""
-        return 2 if self.prefill == "linear" else 1
+        """Channels of what `prepare` gives."""
+        return 2 if self.prefill == "linear" or self.validity_channel else 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,81 +108,54 @@ class InpaintingRecipe:
         return np.stack([standardized, shown.astype(np.float32)][: self.channels]), reference
 
 
-@dataclass(frozen=True)
-class HiddenPixelExamples:
-    """Tiles with hidden pixels, as `fit` wants them; a function of (seed, epoch, index) alone.
+def inpainter_channels(name: str, recipe: InpaintingRecipe) -> dict[str, int]:
+    """`in_channels` and `out_channels` of a network that works by the recipe.
 
-    tiles: (tile, tile_row, tile_column) float32, NaN = not measured.
-    hidden: (map, tile_row, tile_column) bool, True = hide; each example and epoch takes one of the maps at random.
-    crop_rows: train on that many neighboring rows of a tile, at a random place; None = whole tiles. A tile then gives
-        as many examples as crops fit in, so that an epoch costs the same; more and smaller steps learn faster.
-    Raises ArrayError where shapes do not fit, SettingError for a weight or crop that is not allowed.
+    Raises SettingError for PartialConvUNet without a channel of validity, its last one, which it does not count.
+
+    >>> inpainter_channels("TUNet", InpaintingRecipe("zero")), inpainter_channels("PartialConvUNet", InpaintingRecipe())
+    ({'in_channels': 1, 'out_channels': 1}, {'in_channels': 1, 'out_channels': 1})
     """
+    counts_validity = name != "PartialConvUNet"
+    if not counts_validity and recipe.channels < 2:
+        raise SettingError(
+            f"{name} must be told what was measured; give a recipe with validity_channel=True, or prefill 'linear'"
+        )
+    return {"in_channels": recipe.channels - (not counts_validity), "out_channels": 1}
 
-    tiles: FloatArray
-    hidden: BoolArray
-    recipe: InpaintingRecipe
-    seed: int = 0
-    crop_rows: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.tiles.ndim != 3 or not len(self.tiles):
-            raise ArrayError(f"tiles have shape {self.tiles.shape}; wanted (tile, tile_row, tile_column), at least one")
-        if self.hidden.ndim != 3 or not len(self.hidden) or self.hidden.shape[1:] != self.tiles.shape[1:]:
-            raise ArrayError(
-                f"hidden has shape {self.hidden.shape}; wanted (map, tile_row, tile_column), at least one map, for "
-                f"tiles of {self.tiles.shape[1:]}"
+def require_inpainter(network: nn.Module, recipe: InpaintingRecipe) -> None:
+    """Raise SettingError for a network, made by `build_network` or loaded, that does not work by the recipe.
+
+    With linear prefill the network must have a layer named `head`: what starts at zero is the linear interpolation.
+    """
+    config = network_config(network)
+    name = str(config["network"])
+    for key, wanted in inpainter_channels(name, recipe).items():
+        if config[key] != wanted:
+            raise SettingError(
+                f"the network {name} has {key} = {config[key]}, and prefill {recipe.prefill!r} with validity_channel = "
+                f"{recipe.validity_channel} needs {wanted}"
             )
-        if self.hidden.dtype != np.bool_:
-            raise ArrayError(f"hidden is {self.hidden.dtype}; wanted bool, True = hide")
-        if self.crop_rows is not None and not 1 <= self.crop_rows <= self.tiles.shape[1]:
-            raise SettingError(f"crop_rows is {self.crop_rows}; it must be 1 to {self.tiles.shape[1]}, or None")
-
-    def __len__(self) -> int:
-        return len(self.tiles) * self._crops
-
-    @property
-    def _crops(self) -> int:
-        """Examples of each tile."""
-        rows: int = self.tiles.shape[1]
-        return rows // (self.crop_rows or rows)
-
-    def batch(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        examples = [self._example(epoch, int(index)) for index in indices]
-        inputs, target, weight = (torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True))
-        return Batch(inputs, target[:, None], weight[:, None])
-
-    def _example(self, epoch: int, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        rng = random_state(self.seed, epoch, index)
-        rows = self.tiles.shape[1]
-        height = self.crop_rows or rows
-        start = int(rng.integers(rows - height + 1))
-        values = self.tiles[index // self._crops, start : start + height]
-        hidden = self.hidden[rng.integers(len(self.hidden)), start : start + height]
-        inputs, reference = self.recipe.prepare(np.where(hidden, np.float32(np.nan), values))
-        counted = np.isfinite(values) & hidden if self.recipe.prefill == "linear" else np.isfinite(values)
-        target = np.nan_to_num((values - reference) / np.float32(self.recipe.scale))
-        return inputs, target, counted.astype(np.float32)
-
-    @cached_property
-    def digest(self) -> str:
-        settings = f"{self.recipe} {self.seed} {self.crop_rows}"
-        return f"{array_digest(self.tiles, self.hidden)} {settings}"
+    if config.get("ndim") == 3 or len(config.get("input_shape") or ()) == 3:
+        raise SettingError(f"the network {name} is three-dimensional, and frames have two axes; build it with ndim=2")
+    if recipe.prefill == "linear" and not isinstance(getattr(network, "head", None), nn.Module):
+        raise SettingError(
+            f"{name} has no layer `head` to start at zero, as prefill 'linear' needs; take prefill 'zero', or TUNet"
+        )
 
 
 def build_inpainter(config: Mapping[str, Any], recipe: InpaintingRecipe, seed: int) -> nn.Module:
     """A network with the recipe's input channels, one output, and, with linear prefill, a last layer of zeros.
 
-    config: as for `build_network`, without "in_channels" and "out_channels". Untrained, such a network predicts the
-    linear interpolation itself, so that a short training can only improve on it.
-    Raises SettingError where the network has no layer named `head`.
+    config: as for `build_network`, without "in_channels" and "out_channels". With linear prefill such a network
+    predicts, untrained, the linear interpolation itself, so that a short training can only improve on it.
+    Raises SettingError as `build_network` and `require_inpainter` do.
     """
-    network = build_network({**config, "in_channels": recipe.channels, "out_channels": 1}, seed)
-    head = getattr(network, "head", None)
-    if not isinstance(head, nn.Module):
-        raise SettingError(f"{config.get('network')} has no layer `head` to start at zero; use TUNet")
+    network = build_network({**config, **inpainter_channels(str(config.get("network")), recipe)}, seed)
+    require_inpainter(network, recipe)
     if recipe.prefill == "linear":
-        for parameter in head.parameters():
+        for parameter in network.get_submodule("head").parameters():
             nn.init.zeros_(parameter)
     return network
 
@@ -195,4 +193,37 @@ def predict(
         predictions[part] += np.float32(recipe.scale) * output.numpy()
     if not np.isfinite(predictions).all():
         raise ArrayError("the network's predictions are not all finite; its weights or the recipe do not fit the tiles")
+    return predictions
+
+
+def inpaint_frames(
+    network: nn.Module,
+    recipe: InpaintingRecipe,
+    frames: FloatArray,
+    grid: TileGrid,
+    window: Window = "box",
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 14,
+) -> FloatArray:
+    """Predictions for all pixels of whole frames: (frame, row, column), NaN = not measured -> same shape, float32.
+
+    Cut into tiles, `predict`ed, and stitched, as the stages of a scan do; measured pixels are not put back. Memory is
+    that of the result and of the tiles of one frame, or of as many frames as give `batch_size` tiles.
+    Raises ArrayError for frames that do not fit the grid, and as `predict` does.
+
+    >>> frame = np.array([[[1.0, np.nan, 3.0, 4.0]]], dtype=np.float32)
+    >>> recipe, grid = InpaintingRecipe(), TileGrid((1, 4), (1, 3), (1, 1))
+    >>> network = build_inpainter({"network": "TUNet", "depth": 1, "base_channels": 2}, recipe, seed=0)
+    >>> inpaint_frames(network, recipe, frame, grid).tolist()  # untrained it interpolates; its two tiles say 2 and 3
+    [[[1.0, 2.5, 3.0, 4.0]]]
+    """
+    if frames.ndim != 3 or frames.shape[1:] != grid.frame_shape:
+        raise ArrayError(f"frames have shape {frames.shape}; wanted (frame, row, column) of {grid.frame_shape} px")
+    predictions = np.empty(frames.shape, np.float32)
+    for part in batch_slices(len(frames), max(1, batch_size // grid.n_tiles)):
+        tiles = grid.cut(frames[part])
+        flat = tiles.reshape(-1, *grid.tile_shape)
+        predicted = predict(network, flat, recipe, device=device, batch_size=batch_size)
+        predictions[part] = stitch(predicted.reshape(tiles.shape), grid, window)
     return predictions

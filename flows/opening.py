@@ -44,9 +44,14 @@ def refuse_if_nothing_was_ingested(scan: ScanRef) -> None:
 
 
 def result_of(
-    scan: ScanRef, found: Survey, left_out: tuple[LeftOut, ...] = (), report: str | None = None
+    scan: ScanRef,
+    found: Survey,
+    left_out: tuple[LeftOut, ...] = (),
+    report: str | None = None,
+    inpainting: str = "",
+    warnings: tuple[str, ...] = (),
 ) -> ScanResult:
-    """What the ledger says about the scan."""
+    """What the ledger says about the scan, and what the run says besides."""
     frames = open_store(scan).frames
     refused = [*frames.in_state(FrameState.QUARANTINED), *frames.in_state(FrameState.DOUBLE)]
     return ScanResult(
@@ -55,6 +60,7 @@ def result_of(
         frames_by_state=frames.counts_by_state,
         refused=tuple(RefusedFrame(file=r.file, index=r.index, state=r.state, reason=r.reason) for r in refused),
         left_out=left_out,
-        warnings=found.warnings,
+        warnings=(*found.warnings, *warnings),
         report=report,
+        inpainting=inpainting,
     )

@@ -14,9 +14,11 @@ from tasks.cluster import cluster_frames
 from tasks.encode import MIN_FRAMES_TO_ENCODE, encode_batch, place_latent, train_encoder
 from tasks.infer import infer_batch, place_predictions
 from tasks.ingest import counts_ref, valid_ref
-from tasks.models import ModelRef, find_model
+from tasks.model_registry import NamedModel, named_model
+from tasks.models import ModelRef
 from tasks.normalize import normalize_batch, place_normalized
-from tasks.planning import StageSettings, check_settings, needs
+from tasks.planning import StageSettings, check_settings
+from tasks.ready import choose_model
 from tasks.report_scan import ScanResults, write_scan_report
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.stages import (
@@ -56,7 +58,9 @@ def process_scan(
     Args:
         source: Folder, file or glob of detector files: CBF, TIFF, EDF (also .gz and .bz2), EIGER or NeXus HDF5.
         store: Folder of the scan store, as in /data/results/scan.zarr; made if it is not there.
-        model: Folder of a trained inpainting model; empty: a small one is trained on the scan's measured pixels.
+        model: Trained inpainting model: a registered name (its newest version) or name:version, or a folder, with a
+            slash in it. Empty: a model that comes with the project where one fits, else a small one is trained on the
+            scan's measured pixels.
         ingest: How detector files become counts and valid.
         normalize: How counts are resized and scaled.
         tile: How frames are cut into tiles.
@@ -69,17 +73,20 @@ def process_scan(
     """
     stages = StageSettings(normalize, tile, train, infer, stitch, encode, cluster)
     path, found = survey(source, store, ingest)
-    check_settings(stages, path, found, model)
+    given = None if model is None else named_model(model)
+    check_settings(stages, path, found, None if given is None else given.folder)
     with writable_scan(path, found, source, ingest) as scan:
-        plan = RunPlan(scan, {"model": model, **stages.to_dict()})
+        plan = RunPlan(scan, {"model": given and given.label, **stages.to_dict()})
         taken = _ingest_normalize_tile(plan, ingest, stages, workers)
         refuse_if_nothing_was_ingested(scan)
-        filled = _inpaint(plan, taken, stages, model, workers)
+        chosen = _choose(plan, taken, stages, given)
+        filled = _inpaint(plan, taken, chosen, stages, workers)
         mapped = _encode_and_cluster(plan, filled, stages)
-        report = write_scan_report(plan, source, _results(taken, filled, mapped), found)
+        report = write_scan_report(plan, source, _results(taken, chosen, filled, mapped), found)
         create_markdown_artifact(report.summary, key="scan-summary", description=f"Summary of {scan.path}")
         create_table_artifact(report.throughput, key="scan-throughput", description=f"Throughput of {scan.path}")
-        return completed(result_of(scan, found, (*filled.left_out, *mapped.left_out), report.path))
+        left_out = (*chosen.left_out, *mapped.left_out)
+        return completed(result_of(scan, found, left_out, report.path, chosen.why, chosen.warnings))
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,17 @@ class _Taken:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    """The inpainting model, None where there is nothing to fill; why it was taken; what a person should know."""
+
+    model: ModelRef | None
+    why: str
+    runs: tuple[StageRun, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Filled:
     """A scan without gaps."""
 
@@ -100,9 +118,7 @@ class _Filled:
     normalized: ArrayRef
     inpainted: ArrayRef
     provenance: ArrayRef
-    model: ModelRef | None
     runs: tuple[StageRun, ...]
-    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)
@@ -134,17 +150,26 @@ def _ingest_normalize_tile(plan: RunPlan, ingest: IngestSettings, stages: StageS
     return _Taken(tuple(run.frames for run in ingested), normalized, tiles, (*ingested, *runs))
 
 
-def _inpaint(plan: RunPlan, taken: _Taken, stages: StageSettings, folder: str | None, workers: Workers) -> _Filled:
-    """Fill the gaps with the given model, or with one that is trained on the scan."""
-    model, predictions, runs, left_out = None, None, list[StageRun](), list[LeftOut]()
+def _choose(plan: RunPlan, taken: _Taken, stages: StageSettings, given: NamedModel | None) -> _Chosen:
+    """The given model, one that comes with the project and fits, or one that is trained on the scan."""
     if why_not := nothing_to_inpaint(taken.normalized):
-        left_out += [LeftOut(what=stage, why=why_not) for stage in ("train", "infer")]
-    elif folder is not None:
-        model = find_model(folder, needs(stages.normalize))
-        left_out.append(LeftOut(what="train", why=f"a model was given: {folder}"))
-    else:
-        trained, model = train_on_scan(plan, taken.normalized, taken.tiles, stages)
-        runs.append(trained)
+        return _Chosen(
+            None,
+            f"nothing: {why_not}",
+            left_out=tuple(LeftOut(what=stage, why=why_not) for stage in ("train", "infer")),
+        )
+    choice = choose_model(plan, taken.normalized, taken.tiles, stages, given)
+    if choice.model is not None:
+        left_out = (LeftOut(what="train", why=choice.why),)
+        return _Chosen(choice.model, choice.why, left_out=left_out, warnings=choice.warnings)
+    trained, model = train_on_scan(plan, taken.normalized, taken.tiles, stages)
+    why = "; ".join(filter(None, ["a model that was trained on the scan itself", choice.why]))
+    return _Chosen(model, why, (trained,), warnings=choice.warnings)
+
+
+def _inpaint(plan: RunPlan, taken: _Taken, chosen: _Chosen, stages: StageSettings, workers: Workers) -> _Filled:
+    """Fill the gaps with the model; without one nothing is filled."""
+    model, predictions = chosen.model, None
     if model is not None:
         predictions = place_predictions(plan, taken.tiles, model)
     inpainted, provenance = place_stitched(plan, taken.normalized, predictions, stages.stitch)
@@ -170,8 +195,8 @@ def _inpaint(plan: RunPlan, taken: _Taken, stages: StageSettings, folder: str | 
             )
         )
         inferred += ready
-    runs += gather(inferred) + gather(stitched, progress)
-    return _Filled(taken.batches, taken.normalized, inpainted, provenance, model, tuple(runs), tuple(left_out))
+    runs = gather(inferred) + gather(stitched, progress)
+    return _Filled(taken.batches, taken.normalized, inpainted, provenance, tuple(runs))
 
 
 def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -> _Mapped:
@@ -192,13 +217,15 @@ def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -
     return _Mapped((coordinates, cluster), encoder, (trained, *runs, clustered))
 
 
-def _results(taken: _Taken, filled: _Filled, mapped: _Mapped) -> ScanResults:
+def _results(taken: _Taken, chosen: _Chosen, filled: _Filled, mapped: _Mapped) -> ScanResults:
     return ScanResults(
         filled.normalized,
         filled.inpainted,
         filled.provenance,
         mapped.latent_map,
-        tuple(model for model in (filled.model, mapped.encoder) if model is not None),
-        (*taken.runs, *filled.runs, *mapped.runs),
-        tuple((part.what, part.why) for part in (*filled.left_out, *mapped.left_out)),
+        tuple(model for model in (chosen.model, mapped.encoder) if model is not None),
+        (*taken.runs, *chosen.runs, *filled.runs, *mapped.runs),
+        tuple((part.what, part.why) for part in (*chosen.left_out, *mapped.left_out)),
+        chosen.why,
+        chosen.warnings,
     )

@@ -1,11 +1,21 @@
 """What a flow returns: facts that JSON can hold, so that a person, the UI and the next flow can read them."""
 
-from typing import cast
+from typing import Any, Protocol, TypeVar, cast
 
 from prefect.states import Completed
 from pydantic import Field
 
 from tasks.settings import Settings
+
+
+class Result(Protocol):
+    """What a flow returns can be said in one line."""
+
+    @property
+    def sentence(self) -> str: ...
+
+
+R = TypeVar("R", bound=Result)
 
 
 class RefusedFrame(Settings):
@@ -34,6 +44,7 @@ class ScanResult(Settings):
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
     report: str | None = Field(default=None, description="The HTML report.")
+    inpainting: str = Field(default="", description="What filled the gaps, and why it was taken.")
 
     @property
     def sentence(self) -> str:
@@ -47,6 +58,27 @@ class ScanResult(Settings):
         return "; ".join([f"{self.n_frames} of {total} frames in {self.store}", *others])
 
 
-def completed(result: ScanResult) -> ScanResult:
+class TrainedModel(Settings):
+    """A model that was trained, or found trained, and where it is registered."""
+
+    model: str = Field(description="Name and version, as process_scan takes them.")
+    folder: str
+    digest: str
+    n_frames: int = Field(description="Frames of the source; the model's card says which of them it learned from.")
+    quality: tuple[dict[str, Any], ...] = Field(description="On artificial gaps in frames that it was not trained on.")
+    epochs: int
+    best_epoch: int
+    warnings: tuple[str, ...] = ()
+    report: str
+
+    @property
+    def sentence(self) -> str:
+        """The result in one line."""
+        network = [row for row in self.quality if row["method"] == "network"]
+        said = [f"{row['gaps']} gaps {row['L1 over linear']:.2f} of linear interpolation's L1" for row in network]
+        return "; ".join([f"{self.model}, best of {self.epochs} epochs: {self.best_epoch + 1}", *said])
+
+
+def completed(result: R) -> R:
     """The result as a final state whose message shows in the UI; the caller of the flow gets the result itself."""
-    return cast(ScanResult, Completed(message=result.sentence, data=result))
+    return cast(R, Completed(message=result.sentence, data=result))

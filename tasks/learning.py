@@ -15,8 +15,11 @@ from tasks.store import ScanRef, open_store
 
 
 def settings_that_count(settings: TrainSettings | EncodeSettings) -> dict[str, Any]:
-    """All that decide the weights; not time limit and checkpoints: with more time a training goes on where it was."""
-    return settings.model_dump(mode="json", exclude={"checkpoint_s", "max_minutes"})
+    """All that decide the weights; not time limit and checkpoints: with more time a training goes on where it was.
+
+    Nor whether a ready model may be used instead: stores made before there were any keep their models.
+    """
+    return settings.model_dump(mode="json", exclude={"checkpoint_s", "max_minutes", "ready_models"})
 
 
 def model_folder(scan: ScanRef, kind: str, origin: dict[str, Any]) -> Path:

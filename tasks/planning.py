@@ -43,9 +43,10 @@ class StageSettings:
         }
 
 
-def check_settings(stages: StageSettings, path: Path, found: Survey, model: str | None) -> None:
+def check_settings(stages: StageSettings, path: Path, found: Survey, model: Path | None) -> None:
     """Raise `SettingsError` for what cannot work: tiles larger than frames, no such device, model or network."""
     check_device(stages.infer.device)
+    tile_shape = None
     frame_shape = found.shape
     if (path / "zarr.json").exists():
         held = ScanStore(path).attributes.get("frame_shape")
@@ -53,7 +54,7 @@ def check_settings(stages: StageSettings, path: Path, found: Survey, model: str 
     shape = stages.normalize.shape or frame_shape
     if shape is not None:
         try:
-            stages.tile.grid(shape)
+            tile_shape = stages.tile.grid(shape).tile_shape
         except (ArrayError, SettingError) as error:
             raise SettingsError(
                 f"the tiles do not fit the normalized frames of {shape[0]} x {shape[1]}: {error}"
@@ -62,7 +63,7 @@ def check_settings(stages: StageSettings, path: Path, found: Survey, model: str 
     if model is None:
         _check_network("train", {**inpainter_config(stages.train), "in_channels": 1, "out_channels": 1})
     else:
-        find_model(model, needs(stages.normalize))
+        find_model(model, needs(stages.normalize), tile_shape)
 
 
 def _check_network(stage: str, config: dict[str, Any]) -> None:

@@ -46,6 +46,9 @@ class ScanResults:
     models: tuple[ModelRef, ...]
     runs: tuple[StageRun, ...]
     left_out: tuple[tuple[str, str], ...]
+    inpainting: str = ""
+    """The model that filled the gaps, and why it was taken."""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def collect(plan: RunPlan, source: str, results: ScanResults, survey: Survey) ->
             QuarantinedFrame(record.file, record.reason, record.size_bytes)
             for record in store.frames.in_state(FrameState.QUARANTINED)
         ],
-        warnings=[*survey.warnings, *doubles],
+        warnings=[*survey.warnings, *results.warnings, *doubles],
+        inpainting=results.inpainting,
         numbering_holes=numbering_holes([int(number) for number in store.read("frame_number", 0, store.n_frames)]),
         pictures=_pictures(store, results),
         curves=[curve for model in results.models for curve in _curves(model)],

@@ -3,13 +3,15 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from dlsia_core.hiding import HidingPlan
-from dlsia_core.inpainting import HiddenPixelExamples, InpaintingRecipe, build_inpainter
+from dlsia_core.inpainting import InpaintingRecipe, build_inpainter
+from dlsia_core.inpainting_examples import HiddenPixelExamples
 from dlsia_core.inpainting_quality import quality_on_hidden
 from dlsia_core.training import FitResult, fit, weighted_l1
 from dlsia_core.training import TrainSettings as FitSettings
@@ -57,13 +59,7 @@ def train_on_scan(
     The model belongs to the store: frames that are added later are inpainted with it, not with a new one.
     """
     started = time.monotonic()
-    settings = stages.train
-    origin = {
-        "stage": "train",
-        "version": VERSION,
-        "settings": settings_that_count(settings),
-        "tiles": tiles.lineage,
-    }
+    settings, origin = stages.train, _origin(tiles, stages)
     folder = model_folder(plan.scan, "inpainting", origin)
     if model := finished_model(folder):
         return StageRun("train", FrameRange(0, 0), 0, 0.0, 0), model
@@ -87,6 +83,17 @@ def train_on_scan(
     }
     model = finish(folder, fitted, description)
     return StageRun("train", FrameRange(0, learning.n_frames), learning.n_frames, time.monotonic() - started, 0), model
+
+
+def has_begun(plan: RunPlan, tiles: ArrayRef, stages: StageSettings) -> bool:
+    """Whether the scan has a model of its own, or one in training, that was begun with these settings."""
+    return model_folder(plan.scan, "inpainting", _origin(tiles, stages)).exists()
+
+
+def _origin(tiles: ArrayRef, stages: StageSettings) -> dict[str, Any]:
+    """All that decides the scan's own model, but for its frames."""
+    settings = settings_that_count(stages.train)
+    return {"stage": "train", "version": VERSION, "settings": settings, "tiles": tiles.lineage}
 
 
 def _fit(

@@ -136,6 +136,7 @@ class ReportContent:
 
     `frames_found` is the number of frames in the source, counted apart from the ledger; a difference is reported as
     lost frames. None: take the ledger's word. `group` is the group in the store that holds this run's results.
+    `inpainting` says which model filled the gaps and why it was taken.
     Raises `SettingError` for an unknown state or a negative count.
     """
 
@@ -157,6 +158,7 @@ class ReportContent:
     left_out: Sequence[tuple[str, str]] = field(default_factory=tuple)
     frames_found: int | None = None
     group: str = ""
+    inpainting: str = ""
 
     def __post_init__(self) -> None:
         unknown = [state for state in self.frames if state not in FRAME_STATES]

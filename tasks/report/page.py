@@ -1,17 +1,14 @@
 """Put the report of a scan together as one HTML file that opens offline."""
 
-import base64
-import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 from tasks.report.content import ReportContent
 from tasks.report.curves import curve_section
+from tasks.report.document import document, section, write_document
 from tasks.report.formats import capped
 from tasks.report.map_plot import bokeh_script
 from tasks.report.map_section import map_section
-from tasks.report.markup import Markup, clean, element, join
+from tasks.report.markup import Markup, element, join
 from tasks.report.pictures import picture_section
 from tasks.report.sections import (
     head_section,
@@ -23,7 +20,7 @@ from tasks.report.sections import (
     throughput_section,
     warning_section,
 )
-from tasks.report.style import CSS, MAP_SCRIPT, PRINT_SCRIPT
+from tasks.report.style import MAP_SCRIPT, PRINT_SCRIPT
 from tasks.report.verdict import judge
 
 MAX_PAIRS = 5
@@ -39,32 +36,16 @@ def render_report(content: ReportContent) -> str:
     top = [head_section(content), warning_section(content), element("nav", *contents, aria_label="Sections")]
     body = [
         element("a", "Skip to the frames that failed", href="#failed", class_="skip"),
-        element("main", *top, *(_section(*section) for section in sections)),
+        element("main", *top, *(section(*parts) for parts in sections)),
     ]
     if map_json:
         body.append(element("script", Markup(map_json), type="application/json", id="latent-map-data"))
-    body += [element("script", Markup(script)) for script in scripts]
-    return f"<!DOCTYPE html>\n{element('html', _head(content, scripts), element('body', *body), lang='en')}\n"
+    return document(f"{content.scan_name}: {judge(content).text}", body, scripts)
 
 
 def write_report(content: ReportContent, path: str | Path) -> Path:
     """Write the page whole or not at all: whoever opens the path sees the old report or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = render_report(content).encode("utf-8")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp allows the owner only; a report is for everybody whom the folder lets in.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return write_document(render_report(content), path)
 
 
 def _sections(content: ReportContent, map_part: Markup) -> list[tuple[str, str, Markup]]:
@@ -87,10 +68,6 @@ def _sections(content: ReportContent, map_part: Markup) -> list[tuple[str, str, 
     return sections
 
 
-def _section(name: str, title: str, inner: Markup) -> Markup:
-    return element("section", element("h2", title, id=f"{name}-title"), inner, id=name, aria_labelledby=f"{name}-title")
-
-
 def _pictures(content: ReportContent) -> Markup:
     pairs, note = capped(content.pictures, MAX_PAIRS, "frame")
     return join([element("p", note, class_="note") if note else "", *(picture_section(pair) for pair in pairs)])
@@ -100,23 +77,3 @@ def _curves(content: ReportContent) -> Markup:
     curves, note = capped(content.curves, MAX_CURVES, "training")
     made = element("div", *(curve_section(curve) for curve in curves), class_="curves")
     return join([element("p", note, class_="note") if note else "", made])
-
-
-def _head(content: ReportContent, scripts: list[str]) -> Markup:
-    # The browser itself refuses to fetch anything, and to run any script but these.
-    hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
-    title = f"{content.scan_name}: {judge(content).text}"
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", clean(title)),
-        element("style", Markup(CSS)),
-    )
-
-
-def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

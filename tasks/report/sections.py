@@ -37,6 +37,8 @@ def head_section(content: ReportContent) -> Markup:
     facts = [("Source", content.source), ("Store", content.store_path)]
     if content.group:
         facts.append(("Group", content.group))
+    if content.inpainting:
+        facts.append(("Gaps filled by", content.inpainting))
     facts.append(("Report made", content.created))
     if content.numbering_holes:
         facts.append(("Numbering", content.numbering_holes))

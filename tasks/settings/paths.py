@@ -17,6 +17,21 @@ class SiteSettings(BaseSettings):
 
     source_roots: str = Field(default="", description="Folders that flows may read, separated by ':'; empty: any.")
     store_roots: str = Field(default="", description="Folders that flows may write to, separated by ':'; empty: any.")
+    models: str = Field(default="", description="Folder of the registered models; empty: `models` in the home folder.")
+    home: str = Field(default="", description="The home folder; empty: `.home` in the checkout, or under ~/.local.")
+
+
+def models_root() -> Path:
+    """The folder of all registered models, links resolved; it need not exist."""
+    site = SiteSettings()
+    if site.models:
+        return Path(site.models).expanduser().resolve()
+    if site.home:
+        return Path(site.home).expanduser().resolve() / "models"
+    # As the embedded server has it, which may import nothing but the standard library.
+    checkout = Path(__file__).resolve().parents[2]
+    own = checkout / ".home" if (checkout / "pyproject.toml").is_file() else Path.home() / ".local/state/dlsia-flows"
+    return own / "models"
 
 
 def confine(path: str | Path, kind: Literal["source", "store"]) -> Path:

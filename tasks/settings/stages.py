@@ -78,6 +78,11 @@ class TileSettings(Settings):
 class TrainSettings(Settings):
     """How a small inpainting network is trained on the scan's own measured pixels, where no model is given."""
 
+    ready_models: bool = Field(
+        default=True,
+        description="Use a model that comes with the project instead, where it was trained on such a detector, scale "
+        "and size, and on frames like these. Off: always train on the scan.",
+    )
     depth: int = Field(default=3, ge=1, le=8, description="Levels of the TUNet.")
     base_channels: int = Field(default=8, ge=1, description="Channels of the first level.")
     growth_rate: float = Field(default=2.0, gt=0, description="Channels of a level over those of the one above.")

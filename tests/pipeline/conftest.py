@@ -6,7 +6,7 @@ write_blank    writes a frame without a measured pixel
 ingest_all     surveys and ingests a source without a Prefect server, as the flow does
 run_stages     the stages of process_scan, one after the other, without a Prefect server
 trained        folder of a small inpainting model, trained on such a scan
-flow_runs      runs process_scan in processes of their own; they may be killed
+flow_runs      runs process_scan and other flows in processes of their own; they may be killed
 small          settings with which process_scan takes seconds
 tree           the bytes of every file of a store but its ledger
 """
@@ -215,20 +215,24 @@ def trained(tmp_path_factory, write_scan, run_stages, small) -> Path:
 
 
 class FlowRuns:
-    """Runs of process_scan, one at a time."""
+    """Runs of process_scan, or of another flow by its name, one at a time."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self._process, self.log = process, log
 
-    def __call__(self, **arguments: Any) -> dict[str, Any]:
+    def __call__(self, flow: str = "process_scan", **arguments: Any) -> dict[str, Any]:
         """Run to the end: {"status", "result"} or {"status", "error", "message"}."""
-        self.start(**arguments)
+        self.start(flow, **arguments)
         return self.ended()
 
-    def start(self, **arguments: Any) -> int:
+    def start(self, flow: str = "process_scan", **arguments: Any) -> int:
         """Begin a run and return the id of its process."""
         self.log.write_text("")
-        request = {"arguments": {key: _plain(value) for key, value in arguments.items()}, "log": str(self.log)}
+        request = {
+            "flow": flow,
+            "arguments": {key: _plain(value) for key, value in arguments.items()},
+            "log": str(self.log),
+        }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

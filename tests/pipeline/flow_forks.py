@@ -1,9 +1,9 @@
-"""Runs `process_scan` again and again, each time in a process of its own, which may be killed.
+"""Runs flows again and again, each time in a process of its own, which may be killed.
 
 Imports take five seconds and compiling UMAP ten, so they are done once, here, and each run is a fork of this process.
-Each line on standard input is JSON: {"arguments": of process_scan, "log": path}. Answers on standard output: a line
-with the process id, and when that process has ended, a line with its exit status (-9: killed), what the flow returned
-or raised, and the most memory that the process had.
+Each line on standard input is JSON: {"flow": name, "arguments": of the flow, "log": path}. Answers on standard output:
+a line with the process id, and when that process has ended, a line with its exit status (-9: killed), what the flow
+returned or raised, and the most memory that the process had.
 """
 
 import json
@@ -18,18 +18,21 @@ import numpy as np
 
 from dlsia_core.latent import umap_coordinates
 from flows.process_scan import process_scan
+from flows.train_inpainting import train_inpainting
+
+FLOWS = {"process_scan": process_scan, "train_inpainting": train_inpainting}
 
 LOGGED = {"tasks": logging.INFO, "prefect.task_runs": logging.DEBUG}
 """Loggers that tell which stage is under way."""
 
 
-def run(arguments: dict[str, Any], log: str) -> dict[str, Any]:
+def run(flow: str, arguments: dict[str, Any], log: str) -> dict[str, Any]:
     handler = logging.FileHandler(log, mode="w")
     for name, level in LOGGED.items():
         logging.getLogger(name).setLevel(level)
         logging.getLogger(name).addHandler(handler)
     try:
-        return {"result": process_scan(**arguments).model_dump(mode="json")}
+        return {"result": FLOWS[flow](**arguments).model_dump(mode="json")}
     except Exception as error:
         logging.getLogger("tasks").exception("the flow failed")
         return {"error": type(error).__name__, "message": str(error)}
