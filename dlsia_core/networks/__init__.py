@@ -7,6 +7,7 @@ from dlsia_core.networks.autoencoder import ConvAutoencoder
 from dlsia_core.networks.counting import LayerCount, count_filters, count_parameters, layer_counts, layer_table
 from dlsia_core.networks.ensemble import Ensemble, EnsembleStatistics
 from dlsia_core.networks.mixed_scale_autoencoder import MixedScaleAutoencoder
+from dlsia_core.networks.msdnet import MSDNet
 from dlsia_core.networks.partial_conv_unet import PartialConvUNet
 from dlsia_core.networks.registry import NETWORKS, build_network, network_config
 from dlsia_core.networks.scales import ScaleTable, scale_table
@@ -23,6 +24,7 @@ __all__ = [
     "Ensemble",
     "EnsembleStatistics",
     "LayerCount",
+    "MSDNet",
     "MixedScaleAutoencoder",
     "PartialConvUNet",
     "SMSNet",

@@ -12,6 +12,7 @@ from dlsia_core.errors import SettingError
 from dlsia_core.networks.autoencoder import ConvAutoencoder
 from dlsia_core.networks.ensemble import Ensemble
 from dlsia_core.networks.mixed_scale_autoencoder import MixedScaleAutoencoder
+from dlsia_core.networks.msdnet import MSDNet
 from dlsia_core.networks.partial_conv_unet import PartialConvUNet
 from dlsia_core.networks.smsnet import SMSNet
 from dlsia_core.networks.tunet import TUNet
@@ -21,6 +22,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ConvAutoencoder": ConvAutoencoder,
     "Ensemble": Ensemble,
     "MixedScaleAutoencoder": MixedScaleAutoencoder,
+    "MSDNet": MSDNet,
     "PartialConvUNet": PartialConvUNet,
     "SMSNet": SMSNet,
     "TUNet": TUNet,

@@ -25,6 +25,7 @@ LEVELS = CHANNELS | {"depth": 2, "base_channels": 4}
 CONFIGS: dict[str, dict[str, Any]] = {
     "ConvAutoencoder": LEVELS | {"latent_dim": 5, "normalization": "group", "activation": "silu"},
     "MixedScaleAutoencoder": LEVELS | {"latent_dim": 5, "num_layers": 3, "max_dilation": 2, "normalization": "batch"},
+    "MSDNet": CHANNELS | {"num_layers": 7, "max_dilation": 3, "layer_width": 2, "normalization": "batch"},
     "PartialConvUNet": LEVELS | {"normalization": "batch", "activation": "leaky_relu"},
     "SMSNet": CHANNELS | {"depth": 8, "hidden_channels": 4, "normalization": "batch"},
     "TUNet": LEVELS | {"growth_rate": 1.5, "hidden_rate": 1.5, "normalization": "batch", "activation": "silu"},
