@@ -174,7 +174,7 @@ def _map_axes(axes: Axes, binned: LatentBins | None, names: tuple[str, str]) -> 
 def _group_names(groups: NDArray[np.integer], given: Sequence[str] | None, points: int) -> list[str]:
     if groups.shape != (points,) or groups.dtype.kind not in "iu" or groups.min() < NOISE:
         raise ArrayError(f"groups have shape {groups.shape}, type {groups.dtype}; wanted ({points},), -1 and up")
-    count = max(int(groups.max()) + 1, 1)
+    count = int(groups.max()) + 1
     if given is not None and len(given) < count:
         raise ArrayError(f"there are {len(given)} group names for {count} groups")
     return [str(number) for number in range(count)] if given is None else list(given)

@@ -134,8 +134,8 @@ def class_colors(count: int) -> list[tuple[float, float, float]]:
     True
     """
     most = 3 * len(CLASS_COLORS)
-    if not 1 <= count <= most:
-        raise SettingError(f"there are {count} classes; colors can be told apart for 1 to {most}")
+    if not 0 <= count <= most:
+        raise SettingError(f"there are {count} classes; colors can be told apart for {most} at most")
     plain = np.array([to_rgb(color) for color in CLASS_COLORS])
     colors = np.concatenate([plain, 0.45 * plain + 0.55, 0.5 * plain])[:count]
     return [(float(red), float(green), float(blue)) for red, green, blue in colors]

@@ -152,6 +152,14 @@ def test_points_are_colored_by_group() -> None:
     assert sizes == {to_rgba(c)[:3]: n for c, n in ((NO_VALUE, 2), (CLASS_COLORS[0], 2), (CLASS_COLORS[1], 3))}
 
 
+def test_a_map_of_noise_alone_can_be_drawn() -> None:
+    for how in ("nearest", "mean"):
+        figure = plot_latent_view(PLACES, IMAGES, bins=4, groups=np.full(7, -1), representative=how)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["noise"]
+        assert {tuple(color) for color in figure.axes[0].collections[0].get_edgecolor()} == {to_rgba(NO_VALUE)}
+    assert plot_latent_points(PLACES, np.full(7, -1), group_names=[]).legends
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -92,7 +92,7 @@ def test_class_colors_differ_for_21_classes_and_are_refused_beyond() -> None:
     colors = np.array(class_colors(21))
     apart = np.linalg.norm(colors[:, None] - colors, axis=2) + 9 * np.eye(21)
     assert apart.min() > 0.1
-    with pytest.raises(SettingError, match="22 classes; colors can be told apart for 1 to 21"):
+    with pytest.raises(SettingError, match="22 classes; colors can be told apart for 21 at most"):
         class_colors(22)
 
 
