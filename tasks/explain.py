@@ -19,8 +19,10 @@ from tasks.errors import PipelineError, SettingsError
 from tasks.settings.stages import TileSettings
 from tasks.store import FrameRecord, ScanStore
 
-CHAIN = ("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance", "uncertainty")
-CHAIN += ("latent", "coordinates", "cluster")
+CHAIN = [
+    *("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance", "uncertainty"),
+    *("latent", "coordinates", "cluster"),
+]
 """Results in the order of the stages."""
 
 
