@@ -60,6 +60,16 @@ figure.pair figcaption { max-width: none; }
 .bar img, .ticks { width: 380px; max-width: 100%; }
 .ticks { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 .unit { color: var(--soft); display: block; }
+.panels.methods { grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); margin-bottom: 16px; }
+.panels.methods .panel-title { overflow-wrap: anywhere; }
+.bounds { color: var(--soft); display: block; font-size: .85em; }
+.number.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 5.5em; }
+svg.chart { width: 100%; max-width: 640px; display: block; font-size: 14px; }
+.chart-text { fill: var(--text); } .chart-soft { fill: var(--soft); } .chart-grid { stroke: var(--line); }
+.chart-model { fill: var(--link); stroke: var(--link); stroke-width: 2px; }
+.chart-classical { fill: var(--page); stroke: var(--soft); stroke-width: 2px; }
+.chart-floor { stroke: var(--attention); stroke-width: 2px; stroke-dasharray: 5 4; }
+.chart-floor-text { fill: var(--attention); }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 8px 28px; }
 .curves img { width: 100%; max-width: 640px; display: block; }
 .map-tools { border: 0; margin: 0 0 10px; padding: 0; } .map-tools legend { float: left; margin-right: 14px; }

@@ -96,7 +96,14 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
     entries = {deployment["name"]: deployment["entrypoint"] for deployment in facts["deployments"]}
     assert entries == {
         name: f"flows.{name.replace('-', '_')}.{name.replace('-', '_')}"
-        for name in ("process-scan", "ingest-scan", "train-inpainting", "watch-beamtime", "dispatch-scan")
+        for name in (
+            "process-scan",
+            "ingest-scan",
+            "train-inpainting",
+            "compare-inpainting",
+            "watch-beamtime",
+            "dispatch-scan",
+        )
     }
 
 
