@@ -42,8 +42,9 @@ def plot_training(
     metrics = metric_curves(records)
     figure, axes = new_figure(2 + bool(metrics), panel=PANEL)
     _losses(axes[0], records, best_epoch, loss_unit)
-    axes[1].step(epochs, [r.learning_rate for r in records], where="post", color="black", linewidth=1.4)
-    axes[1].set(yscale="log", ylabel="learning rate")
+    rates = [record.learning_rate for record in records]
+    axes[1].plot(epochs, rates, color="black", **_line(records), drawstyle="steps-mid")
+    axes[1].set(yscale="log" if min(rates) > 0 else "linear", ylabel="learning rate")
     if metrics:
         _metrics(axes[2], epochs, metrics)
     for panel in axes:
@@ -65,8 +66,7 @@ def metric_curves(records: Sequence[EpochRecord]) -> dict[str, list[float]]:
 def _losses(axes: Axes, records: Sequence[EpochRecord], best_epoch: int | None, unit: str) -> None:
     epochs = [record.epoch for record in records]
     validation = [np.nan if r.validation_loss is None else r.validation_loss for r in records]
-    marker = "o" if len(records) <= FEW else ""
-    style: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1.4}
+    style = _line(records)
     axes.plot(epochs, [r.training_loss for r in records], "--", color=TRAINING, label="training", **style)
     if not np.isnan(validation).all():
         axes.plot(epochs, validation, "-", color=VALIDATION, label="validation", **style)
@@ -79,10 +79,13 @@ def _losses(axes: Axes, records: Sequence[EpochRecord], best_epoch: int | None, 
     axes.legend(frameon=False, fontsize=8)
 
 
+def _line(points: Sequence[object]) -> dict[str, Any]:
+    return {"marker": "o" if len(points) <= FEW else "", "markersize": 3, "linewidth": 1.4}
+
+
 def _metrics(axes: Axes, epochs: Sequence[int], metrics: Mapping[str, Sequence[float]]) -> None:
-    marker = "o" if len(epochs) <= FEW else ""
     for (name, values), color in zip(metrics.items(), class_colors(len(metrics)), strict=True):
-        axes.plot(epochs, values, color=color, marker=marker, markersize=3, linewidth=1.4, label=name)
+        axes.plot(epochs, values, color=color, label=name, **_line(epochs))
     axes.set_ylabel("metrics of the validation set")
     axes.legend(frameon=False, fontsize=8)
 

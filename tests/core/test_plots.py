@@ -174,10 +174,10 @@ def test_training_curves_show_the_records_and_mark_the_best_epoch() -> None:
 
 
 def test_a_training_without_validation_and_a_loss_of_zero_can_be_drawn() -> None:
-    figure = plot_training([EpochRecord(0, 0.1, 0.0, None, 1.0)])
+    figure = plot_training([EpochRecord(0, 0.0, 0.0, None, 1.0)])
     assert [line.get_label() for line in figure.axes[0].lines] == ["training"]
-    assert figure.axes[0].get_yscale() == "linear"
-    assert len(figure.axes) == 2
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear"]
+    assert figure.axes[1].lines[0].get_marker() == "o", "a line through one point cannot be seen"
     assert drawn(figure)
 
 
