@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dlsia_core.errors import ArrayError
 from dlsia_core.hiding import HidingPlan
@@ -17,7 +18,7 @@ from tasks.training_plan import TrainingPlan
 
 HIDDEN_MAPS = 64
 READ_AHEAD = 2
-"""Batches, where tiles are read from the store."""
+"""Batches, where tiles are read from the store, or a GPU would wait for them."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ class LearningSet:
         """Whether tiles are read once, or each time that they are needed; the training is the same."""
         return tiles.n_bytes <= self.plan.given.memory_gib * 2**30
 
-    @property
-    def read_ahead(self) -> int:
-        """Batches to read while the network computes."""
-        return 0 if self.fits_in_memory(self.training) else READ_AHEAD
+    def read_ahead(self, device: torch.device) -> int:
+        """Batches to prepare while the network computes; the training is the same."""
+        return READ_AHEAD if device.type == "cuda" or not self.fits_in_memory(self.training) else 0
 
     def summary(self) -> dict[str, int]:
         return {

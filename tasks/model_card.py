@@ -17,7 +17,7 @@ def card_of(folder: Path, label: str) -> str:
             f"# {label}",
             f"A {config['network']} that fills the gaps of detector frames.",
             "## What it was trained on",
-            _list(data_facts(facts)),
+            _list({**data_facts(facts), "Source": f"`{facts['trained_on']['source']}`"}),
             "## How",
             _list(training_facts(config, facts, effort)),
             "## How good it is",
@@ -36,11 +36,10 @@ def data_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     rows, columns = detector["frame_shape"]
     held_out = f"{len(split['validation'])} more to choose the best epoch, {len(split['test'])} for the figures below"
     return {
-        "Source": f"`{trained.get('source', 'not stated')}`",
+        "Source": trained["source"],
         "Detector": f"{detector['name'] or 'not named in the files'}, {rows} x {columns} pixels",
-        "Gaps once normalized (first row or column, and the one behind the last)": (
-            f"rows {_runs(detector['gap_rows'])}; columns {_runs(detector['gap_columns'])}"
-        ),
+        "Gaps once normalized": f"rows {_runs(detector['gap_rows'])}; columns {_runs(detector['gap_columns'])} "
+        "(first, and the one behind the last)",
         "Frames": f"{trained['frames']} of {split['n_frames']} ({trained['tiles']} tiles); {held_out}"
         if split["holds_out"]
         else f"{trained['frames']}, and no other to judge the model by",

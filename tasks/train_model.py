@@ -12,7 +12,7 @@ from dlsia_core.inpainting import InpaintingRecipe
 from dlsia_core.networks import network_config
 from dlsia_core.networks.storage import write_atomically
 from dlsia_core.stitching import merge_measured
-from dlsia_core.training import CsvLog, FitResult, TrainingDivergedError, fit, weighted_l1
+from dlsia_core.training import CsvLog, FitResult, Hook, TrainingDivergedError, fit, weighted_l1
 from tasks.devices import device_slot
 from tasks.held_out import TrainedNetwork, readable, spread
 from tasks.learning import curve_of, finish, finished_model, resumable
@@ -44,10 +44,13 @@ def work_folder(folder: Path, frames: NormalizedFrames, plan: TrainingPlan) -> P
 
 
 @stage_task("train-inpainting")
-def train_inpainter(frames: NormalizedFrames, plan: TrainingPlan, folder: Path, name: str, source: str) -> ModelRef:
+def train_inpainter(
+    frames: NormalizedFrames, plan: TrainingPlan, folder: Path, name: str, source: str, hooks: tuple[Hook, ...] = ()
+) -> ModelRef:
     """Train, or find the model that was trained so; goes on where a killed training was.
 
     folder: the caller's; the training has its own one inside. name, source: what people call model and frames.
+    hooks: see the training as it goes; what one raises ends it, and the state stays.
     Raises `SettingsError` for frames that nothing can be learned from, `StoreError` where another run trains the same
     model just now, `TrainingError` (the last good checkpoint stays).
     """
@@ -58,7 +61,8 @@ def train_inpainter(frames: NormalizedFrames, plan: TrainingPlan, folder: Path, 
         learning = learning_set(frames, plan)
         recipe = learning.recipe()
         with device_slot(plan.given.device) as device:
-            fitted = resumable(work / "checkpoint", lambda checkpoint: _fit(learning, recipe, checkpoint, device, name))
+            listeners = (CsvLog(work / "training.csv"), TrainingProgress(name), *hooks)
+            fitted = resumable(work / "checkpoint", lambda state: _fit(learning, recipe, state, device, listeners))
             trained = TrainedNetwork(
                 fitted.network, recipe, learning.grid, frames, learning.split, plan.given.judged_frames, device
             )
@@ -74,7 +78,11 @@ def train_inpainter(frames: NormalizedFrames, plan: TrainingPlan, folder: Path, 
 
 
 def _fit(
-    learning: LearningSet, recipe: InpaintingRecipe, checkpoint: Path, device: torch.device, name: str
+    learning: LearningSet,
+    recipe: InpaintingRecipe,
+    checkpoint: Path,
+    device: torch.device,
+    hooks: tuple[Hook, ...],
 ) -> FitResult:
     plan = learning.plan
     try:
@@ -86,10 +94,10 @@ def _fit(
             validation=learning.validation_examples(recipe),
             checkpoint_folder=checkpoint,
             device=device,
-            hooks=[CsvLog(checkpoint.with_name("training.csv")), TrainingProgress(name)],
+            hooks=hooks,
             checkpoint_seconds=plan.given.checkpoint_s,
             max_seconds=60 * plan.given.max_minutes,
-            prefetch=learning.read_ahead,
+            prefetch=learning.read_ahead(device),
         )
     except TrainingDivergedError as error:
         where = f"it is in {checkpoint}" if checkpoint.exists() else "none was written yet"

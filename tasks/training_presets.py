@@ -7,9 +7,9 @@ from dlsia_core.inpainting import InpaintingRecipe
 from tasks.settings.inpainting import NetworkName, PresetName
 
 QUICK: dict[str, Any] = {
-    "prefill": "linear", "tile_shape": None, "tile_step": None, "crop_rows": 64, "max_tiles": 192,
-    "max_validation_tiles": 24, "epochs": 16, "batch_size": 8, "learning_rate": 3e-3, "falls": (0.6, 0.85),
-    "decay": 0.3, "gradient_clip": 1.0, "patience": 6,
+    "prefill": "linear", "tile_shape": None, "tile_step": None, "crop_rows": 64, "max_tiles": 240,
+    "max_validation_tiles": 24, "epochs": 30, "batch_size": 8, "learning_rate": 3e-3, "falls": (0.6, 0.85),
+    "decay": 0.3, "gradient_clip": 1.0, "patience": 8,
 }  # fmt: skip
 PAPER: dict[str, Any] = {
     "prefill": "zero", "tile_shape": (512, 128), "tile_step": (512, 64), "crop_rows": 0, "max_tiles": 0,

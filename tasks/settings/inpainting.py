@@ -40,12 +40,12 @@ class InpaintingTraining(Settings):
     max_tiles: int | None = Field(
         default=None,
         ge=0,
-        description="Tiles to train on, taken evenly over the training frames; 0: all. Quick: 192; paper: 0.",
+        description="Tiles to train on, taken evenly over the training frames; 0: all. Quick: 240; paper: 0.",
     )
     max_validation_tiles: int | None = Field(
         default=None, ge=1, description="Tiles on which the best epoch is chosen. Quick: 24; paper: 600."
     )
-    epochs: int | None = Field(default=None, ge=1, description="Passes over the training tiles. Quick: 16; paper: 300.")
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the training tiles. Quick: 30; paper: 300.")
     batch_size: int | None = Field(
         default=None,
         ge=1,
@@ -68,7 +68,7 @@ class InpaintingTraining(Settings):
     patience: int | None = Field(
         default=None,
         ge=0,
-        description="Stop after this many epochs that brought nothing better; 0: never. Quick: 6; paper: 60.",
+        description="Stop after this many epochs that brought nothing better; 0: never. Quick: 8; paper: 60.",
     )
     precision: Literal["32-true", "bf16-mixed"] = Field(
         default="32-true", description="'bf16-mixed': half the memory and faster on newer GPUs; a little less exact."

@@ -172,8 +172,8 @@ def test_a_given_model_of_other_tiles_is_refused(scan, shipped):
 
 
 @pytest.mark.server
-@pytest.mark.usefixtures("flow_runs")
-def test_process_scan_says_which_model_it_took_and_why(tmp_path, write_scan, small, shipped, monkeypatch):
+def test_process_scan_says_which_model_it_took_and_why(tmp_path, write_scan, small, shipped, monkeypatch, flow_runs):
+    monkeypatch.setenv("DLSIA_FLOWS_HOME", str(flow_runs.home))
     write_scan(tmp_path / "raw", range(3))
     arguments = process_scan.validate_parameters({"source": str(tmp_path / "raw"), **small(), "store": "x"})
     first = process_scan(**arguments | {"store": str(tmp_path / "ready.zarr")})

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -13,8 +14,17 @@ import pytest
 import torch
 
 from dlsia_core.networks import load_network
-from dlsia_core.training import EpochRecord, StepRecord, TrainingDivergedError, read_checkpoint
+from dlsia_core.training import (
+    EpochRecord,
+    Hook,
+    StepRecord,
+    TrainingDivergedError,
+    TrainingTimeoutError,
+    read_checkpoint,
+)
 from dlsia_core.training.hooks import Start
+from flows.server_api import Api
+from flows.server_home import server_address
 from tasks.errors import StoreError
 from tasks.held_out import FrameSplit
 from tasks.learning_set import learning_set
@@ -257,6 +267,34 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(train, tmp_pat
     assert train(epochs=1).folder != work
 
 
+def test_a_training_that_runs_out_of_time_goes_on_where_it_was(train, tmp_path):
+    undisturbed = train()
+    undisturbed.folder.rename(tmp_path / "kept")
+    for _ in range(2):
+        with pytest.raises(TrainingTimeoutError, match="same call with more time resumes it"):
+            train(max_minutes=1e-9)
+    assert train().model.digest == undisturbed.model.digest
+
+
+def test_whoever_watches_may_end_a_training_which_then_goes_on(tmp_path, frames, train):
+    """A sweep stops its hopeless members; whoever trains one of them later finds what was done."""
+
+    class StoppedError(RuntimeError):
+        pass
+
+    class Watcher(Hook):
+        def on_epoch(self, record: EpochRecord, seconds_left: float) -> None:
+            raise StoppedError(f"{record.epoch}, {seconds_left}")
+
+    with pytest.raises(StoppedError):
+        train_inpainter.fn(frames, plan_of(checkpoint_s=0), tmp_path / "output", "saxs", "the source", (Watcher(),))
+    stopped = work_folder(tmp_path / "output", frames, plan_of())
+    assert read_checkpoint(stopped / "checkpoint")[1].epoch == 1
+    ended = train()
+    assert ended.folder == stopped
+    assert len(ended.facts["curve"]["train"]) == 2
+
+
 def test_two_runs_do_not_train_the_same_model_at_once(train, tmp_path, frames):
     work = work_folder(tmp_path / "output", frames, plan_of())
     with writer_lock(work / "lock"), pytest.raises(StoreError, match="is being written by another run"):
@@ -265,7 +303,6 @@ def test_two_runs_do_not_train_the_same_model_at_once(train, tmp_path, frames):
 
 def test_progress_tells_rate_and_time_left_of_its_own_steps():
     """A resumed training has 10 of 40 steps behind it; 5 steps in 10 s are half a step per second."""
-    now = iter([100.0, *[102.0, 104.0, 106.0, 108.0, 110.0], 110.0]).__next__
     times = [100.0]
     progress = TrainingProgress("saxs", clock=lambda: times[0])
     progress.on_start(Start(4, 10, (EpochRecord(0, 0.1, 1.0, None, 20.0),)))
@@ -273,7 +310,6 @@ def test_progress_tells_rate_and_time_left_of_its_own_steps():
         times[0] = 102.0 + 2 * step
         progress.on_step(StepRecord(1, step, 10, 0.1, 0.5))
     assert progress.text == "saxs: step 15 of 40, 0.50 steps/s, 50 s left"
-    assert now() == 100.0
 
 
 def flow_arguments(source: Path, output: Path, name: str, **training) -> dict:
@@ -309,6 +345,14 @@ def test_a_training_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(30))
 
 
+def artifacts_of(home: Path, *keys: str) -> dict[str, str]:
+    """Descriptions of the newest artifacts on the server of a home folder."""
+    url = server_address(home)
+    assert url
+    wanted = {"artifacts": {"key": {"any_": list(keys)}}}
+    return {found["key"]: found["description"] for found in Api(url).call("/artifacts/latest/filter", wanted)}
+
+
 @pytest.mark.server
 def test_files_and_a_store_of_them_train_the_same_network_and_process_scan_takes_it(
     tmp_path, flow_runs, raw, store, small
@@ -319,6 +363,9 @@ def test_files_and_a_store_of_them_train_the_same_network_and_process_scan_takes
     weights = [Path(result["folder"], "model.safetensors").read_bytes() for result in (by_files, by_store)]
     assert weights[0] == weights[1]
     assert (by_files["n_frames"], by_files["model"], by_store["model"]) == (N_FRAMES, "twice:1", "twice:2")
+    artifacts = artifacts_of(flow_runs.home, "training-progress", "model-card")
+    assert re.search(r"twice: step 2 of 2, \d+\.\d\d steps/s, 0 s left; ended", artifacts["training-progress"])
+    assert artifacts["model-card"] == "Card of twice:2"
     assert ScanStore(tmp_path / "files" / "frames.zarr").n_frames == N_FRAMES
     assert not (tmp_path / "held" / "frames.zarr").exists()
 
