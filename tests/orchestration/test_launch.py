@@ -101,6 +101,7 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "ingest-scan",
             "train-inpainting",
             "compare-inpainting",
+            "sweep-inpainting",
             "watch-beamtime",
             "dispatch-scan",
         )

@@ -19,12 +19,14 @@ import numpy as np
 from dlsia_core.latent import umap_coordinates
 from flows.compare_inpainting import compare_inpainting
 from flows.process_scan import process_scan
+from flows.sweep_inpainting import sweep_inpainting
 from flows.train_inpainting import train_inpainting
 
 FLOWS = {
     "process_scan": process_scan,
     "train_inpainting": train_inpainting,
     "compare_inpainting": compare_inpainting,
+    "sweep_inpainting": sweep_inpainting,
 }
 
 LOGGED = {"tasks": logging.INFO, "prefect.task_runs": logging.DEBUG}
