@@ -1,6 +1,6 @@
 """What a network consists of: parameters and convolution filters, in all and layer by layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,7 +13,7 @@ class LayerCount:
     """One module that has parameters of its own, which may be shared with another.
 
     name: its place in the network, "encoder.0.0.0"; kind: its class.
-    filters: kernels, one per output channel; 0 where the module is no convolution of torch's.
+    filters: kernels, one per output channel; 0 where the module is no convolution.
     shapes: of its parameters, by name.
     """
 
@@ -34,7 +34,7 @@ def count_parameters(network: nn.Module, *, trainable_only: bool = False) -> int
 
 
 def count_filters(network: nn.Module) -> int:
-    """Kernels of all convolutions of torch's, one per output channel.
+    """Kernels of all convolutions, one per output channel.
 
     >>> count_filters(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 2)))
     6
@@ -52,11 +52,18 @@ def layer_counts(network: nn.Module) -> list[LayerCount]:
     for name, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
         if own:
-            filters = module.out_channels if isinstance(module, Convolution) else 0
+            filters = _filters(module, own)
             shapes = {key: tuple(parameter.shape) for key, parameter in own.items()}
             numbers = sum(parameter.numel() for parameter in own.values())
             rows.append(LayerCount(name, type(module).__name__, numbers, filters, shapes))
     return rows
+
+
+def _filters(module: nn.Module, own: Mapping[str, nn.Parameter]) -> int:
+    if isinstance(module, Convolution):
+        return module.out_channels
+    # Convolutions of our own keep (output channel, input channel, *kernel), as torch's do but for transposed ones.
+    return len(own["weight"]) if "weight" in own and own["weight"].ndim >= 4 else 0
 
 
 def layer_table(rows: Sequence[LayerCount]) -> str:

@@ -94,3 +94,11 @@ def test_networks_without_levels_and_wrong_sizes_are_refused() -> None:
         scale_table(network, (4,))
     with pytest.raises(SettingError, match="input_shape is 0"):
         scale_table(network, (0, 4))
+
+
+def test_convolutions_of_our_own_are_counted() -> None:
+    """Ten edges of 3 channels each, and a head of 2: torch's classes alone would give 2."""
+    config = {"network": "SMSNet", "in_channels": 1, "out_channels": 2, "depth": 5, "hidden_channels": 3}
+    network = build_network(config, seed=0)
+    edges = {(source, dilation, target) for source, target, dilation in network.graph.edges}
+    assert count_filters(network) == 3 * len(edges) + 2
