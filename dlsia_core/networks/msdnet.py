@@ -31,11 +31,12 @@ class MSDNet(nn.Module):
     normalization: None, "batch", "instance" or "group", between convolution and activation.
     Raises SettingError for settings that are not allowed, ArrayError for inputs of another shape.
 
-    `layers[i]` (convolution, normalization, activation) and `head` hold the weights: "layers.0.0.weight" (layer_width,
-    in_channels, 3, 3), ..., "head.weight". They say what is computed, but `mixed_scale` computes it, for all layers at
-    once: hooks of single layers are not called. Memory is (in_channels + num_layers * layer_width) planes of the size
-    of x, twice that for training; three times with a normalization or an activation other than "relu", "leaky_relu" or
-    "elu", which are also slower. Second derivatives are not available.
+    Weights are in `layers[i]` (convolution, normalization, activation) and `head`: "layers.0.0.weight" (layer_width,
+    in_channels, 3, 3), "layers.0.0.bias", ..., "head.weight", "head.bias". Calling `layers[i]` on the input and all
+    outputs before it gives its output, but forward computes all layers at once (`mixed_scale`), so that hooks of single
+    layers are not called. Memory is one plane of x's size per channel (in_channels + num_layers * layer_width), for
+    training two; three with a normalization or an activation other than "relu", "leaky_relu" and "elu". There are no
+    second derivatives. On the CPU an answer has the same bits in any batch.
 
     >>> import torch
     >>> network = MSDNet(1, 1, num_layers=200, max_dilation=15)

@@ -11,7 +11,7 @@ from dlsia_core.networks.mixed_scale.products import Convolutions, new_planes
 from dlsia_core.networks.mixed_scale.rules import Rule, Statistics
 
 # New channels per block. More: fewer passes over all planes, but more of the sums of a block are left to single layers.
-BLOCK_CHANNELS = 12
+BLOCK_CHANNELS = 16
 LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 
