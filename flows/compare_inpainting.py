@@ -82,7 +82,7 @@ def compare_inpainting(
     folder = confine(output, "store")
     found = frame_source(source, folder, ingest, normalize)
     second = exposure_source(second_exposure, folder, ingest) if second_exposure else None
-    checked = _check(found, second, models, compare)
+    checked = check_models(found, second, models, compare)
     with writer_lock(folder / LOCK):
         frames = found.frames(workers)
         exposures = second.scan(workers) if second else None
@@ -108,7 +108,7 @@ def compare_inpainting(
     )
 
 
-def _check(
+def check_models(
     found: FrameSource, second: ExposureSource | None, models: Sequence[str], compare: CompareSettings
 ) -> tuple[ComparedModel, ...]:
     """Refuse, before anything is written, what cannot work."""

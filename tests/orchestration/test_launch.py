@@ -102,6 +102,7 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "train-inpainting",
             "compare-inpainting",
             "sweep-inpainting",
+            "study-latent-space",
             "watch-beamtime",
             "dispatch-scan",
         )

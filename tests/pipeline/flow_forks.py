@@ -19,6 +19,7 @@ import numpy as np
 from dlsia_core.latent import umap_coordinates
 from flows.compare_inpainting import compare_inpainting
 from flows.process_scan import process_scan
+from flows.study_latent_space import study_latent_space
 from flows.sweep_inpainting import sweep_inpainting
 from flows.train_inpainting import train_inpainting
 
@@ -27,6 +28,7 @@ FLOWS = {
     "train_inpainting": train_inpainting,
     "compare_inpainting": compare_inpainting,
     "sweep_inpainting": sweep_inpainting,
+    "study_latent_space": study_latent_space,
 }
 
 LOGGED = {"tasks": logging.INFO, "prefect.task_runs": logging.DEBUG}
