@@ -14,7 +14,7 @@ from flows.embedded_server import served_flow
 from flows.results import completed
 from flows.second_exposures import exposure_source
 from flows.sources import frame_source
-from tasks.compare_plan import planned_comparison
+from tasks.compare_plan import NO_SECOND_EXPOSURES, planned_comparison
 from tasks.errors import SettingsError
 from tasks.report_study import study_findings, write_study
 from tasks.settings import Settings, confine
@@ -86,7 +86,8 @@ def study_latent_space(
         kinds = _kinds(plan)
         latent = {space: study_space(plan, kinds, space) for space in plan.spaces}
         findings = study_findings(plan, kinds, latent)
-        warnings = (*_said(plan, kinds, findings.n_neighbors), *notes, *found.warnings)
+        heard = [note for note in notes if note != NO_SECOND_EXPOSURES]  # the page says what a study does then
+        warnings = (*_said(plan, kinds, findings.n_neighbors), *heard, *found.warnings)
         warnings += second.warnings if second else ()
         written = write_study(plan, source, kinds, findings, warnings)
     create_markdown_artifact(f"# {written.verdict}\n", key="study-summary", description=f"Latent spaces of {source}")

@@ -24,6 +24,8 @@ from tasks.settings.comparison import CompareSettings
 from tasks.settings.stages import TileSettings
 from tasks.store import FrameState, ScanRef, open_store
 
+NO_SECOND_EXPOSURES = "No second exposures were given, so horizontal gaps have no truth and are not judged."
+
 
 @dataclass(frozen=True)
 class ComparedModel:
@@ -107,7 +109,7 @@ def planned_comparison(
     pairing = _pairing(frames, second, notes)
     directions = _directions(frames, second)
     if second is None:
-        notes.append("No second exposures were given, so horizontal gaps have no truth and are not judged.")
+        notes.append(NO_SECOND_EXPOSURES)
     elif "vertical" not in directions:
         notes.append("The detector has no vertical gaps to imitate over measured pixels, so none are judged.")
     rows = _held_out(frames, source, models, notes)

@@ -121,9 +121,18 @@ def _verdict(study: Study, found: StudyFindings) -> str:
     share, masked, more = found.shares[best].estimate, found.shares[MASKED].estimate, found.more[best]
     sure = "above" if more.low > 0 else "below" if more.high < 0 else "not to be told from"
     return (
-        f"{best} keeps {100 * share:.1f} % of the {found.n_neighbors} nearest neighbors, {sure} masked frames' "
+        f"{_short(best)} keeps {100 * share:.1f} % of the {found.n_neighbors} nearest neighbors, {sure} masked frames' "
         f"{100 * masked:.1f} % (difference {100 * more.estimate:+.1f}, {100 * more.low:+.1f} to {100 * more.high:+.1f})"
     )
+
+
+def _short(space: str) -> str:
+    """A space as pages call it: of a model's folder the end.
+
+    >>> _short("saxs:2"), _short("/results/sweep/members/50214a3cf976/training-50214a3cf976/")
+    ('saxs:2', '…/training-50214a3cf976')
+    """
+    return space if "/" not in space else f"…/{Path(space).name[-24:]}"
 
 
 def _page(
@@ -153,15 +162,18 @@ def _page(
 
 def _figure(found: StudyFindings) -> Markup:
     file = io.BytesIO()
-    figure = plot_neighbors(found.curves, found.kept, found.chance)
+    shorts = [_short(space) for space in found.curves]
+    names = dict(zip(found.curves, shorts if len(set(shorts)) == len(shorts) else found.curves, strict=True))
+    curves = {names[space]: curve for space, curve in found.curves.items()}
+    figure = plot_neighbors(curves, {names[space]: kept for space, kept in found.kept.items()}, found.chance)
     figure.savefig(file, format="png", metadata={"Software": None})
     text = "Left, mean correlation against neighbor rank; right, share of the ground truth's neighbors that are kept"
-    return element("img", src=data_uri(file.getvalue()), alt=text)
+    return element("img", src=data_uri(file.getvalue()), alt=text, style="max-width: 100%; height: auto")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Markup:
     columns = (
-        ("frames", "nowrap"), ("mean correlation with neighbors", "number"), ("neighbors kept (%)", "number"),
+        ("frames", "file"), ("mean correlation", "number"), ("neighbors kept (%)", "number"),
         ("interval", "number"), ("more than masked (%)", "number"), ("interval", "number"),
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ def _table(found: SweepResult) -> Markup:
     columns = (
         ("member", "nowrap"), ("network", "nowrap"), ("settings", ""), ("weights", "number"), ("epochs", "number"),
         ("best", "number"), ("L1 (10⁻³)", "number"), ("Pearson r", "number"), ("L1 over linear", "number"),
-        ("validation loss", "number"), ("time", "number"), ("state", "nowrap"), ("why", ""),
+        ("validation loss", "number"), ("time", "number"), ("state", "nowrap"),
     )  # fmt: skip
     rows = [_cells(record, record is found.best) for record in found.records]
     note = (
@@ -90,7 +90,9 @@ def _table(found: SweepResult) -> Markup:
         "frames that no member was trained on, the same for all. Stopped members were not judged; their validation "
         "loss is the best until they were stopped."
     )
-    return join([table("In the order of training; the least L1 is bold", columns, rows), element("p", note)])
+    why = [element("li", f"{r.member}: {r.state}, {r.reason}") for r in found.records if r.reason]
+    made = table("In the order of training; the least L1 is bold", columns, rows)
+    return join([made, element("ul", *why) if why else "", element("p", note)])
 
 
 def _cells(record: MemberRecord, best: bool) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ def _cells(record: MemberRecord, best: bool) -> tuple[str, ...]:
         NONE if record.best_epoch is None else str(record.best_epoch + 1),
         element("strong", l1) if best else l1,
         NONE if record.pearson_r is None else f"{record.pearson_r:.4f}", number(record.l1_over_linear),
-        number(min(record.losses, default=None)), duration(record.seconds), record.state, record.reason,
+        number(min(record.losses, default=None)), duration(record.seconds), record.state,
     )  # fmt: skip
 
 
@@ -129,4 +131,5 @@ def _curves(records: Sequence[MemberRecord]) -> Markup:
     axes.legend(fontsize=7, frameon=False, ncols=2)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
-    return element("img", src=data_uri(file.getvalue()), alt="Validation loss of each member over its epochs")
+    text = "Validation loss of each member over its epochs"
+    return element("img", src=data_uri(file.getvalue()), alt=text, style="max-width: 100%; height: auto")

@@ -123,6 +123,7 @@ def test_a_killed_study_goes_on_and_ends_like_an_undisturbed_one(tmp_path, flow_
     page = (tmp_path / "killed" / "report.html").read_text()
     assert "2 neighbors are looked at, not 100" in page
     assert "the ground truth is each frame itself" in page
+    assert "are not judged" not in page
 
 
 def shifted(number: int, rows: int) -> np.ndarray:
