@@ -50,6 +50,7 @@ def result_of(
     report: str | None = None,
     inpainting: str = "",
     warnings: tuple[str, ...] = (),
+    uncertainty: str = "",
 ) -> ScanResult:
     """What the ledger says about the scan, and what the run says besides."""
     frames = open_store(scan).frames
@@ -63,4 +64,5 @@ def result_of(
         warnings=(*found.warnings, *warnings),
         report=report,
         inpainting=inpainting,
+        uncertainty=uncertainty,
     )

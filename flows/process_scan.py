@@ -12,9 +12,11 @@ from flows.opening import refuse_if_nothing_was_ingested, result_of, survey, wri
 from flows.results import LeftOut, ScanResult, completed
 from tasks.cluster import cluster_frames
 from tasks.encode import MIN_FRAMES_TO_ENCODE, encode_batch, place_latent, train_encoder
+from tasks.familiarity import familiarity_batch, place_familiarity, strangers
 from tasks.infer import infer_batch, place_predictions
 from tasks.ingest import counts_ref, valid_ref
 from tasks.model_registry import NamedModel, named_model
+from tasks.model_trust import uncertainty_of
 from tasks.models import ModelRef
 from tasks.normalize import normalize_batch, place_normalized
 from tasks.planning import StageSettings, check_settings
@@ -35,6 +37,7 @@ from tasks.stitch import place_stitched, stitch_batch
 from tasks.store import ArrayRef, FrameRange
 from tasks.tile import grid_of, place_tiles, tile_batch
 from tasks.train import nothing_to_inpaint, train_on_scan
+from tasks.uncertainty import place_uncertainty, uncertainty_batch
 from tasks.workers import Workers
 
 
@@ -80,13 +83,16 @@ def process_scan(
         taken = _ingest_normalize_tile(plan, ingest, stages, workers)
         refuse_if_nothing_was_ingested(scan)
         chosen = _choose(plan, taken, stages, given)
+        compared = _compare(plan, taken, chosen, workers)
         filled = _inpaint(plan, taken, chosen, stages, workers)
+        sure = _find_errors(plan, filled, chosen, workers)
         mapped = _encode_and_cluster(plan, filled, stages)
-        report = write_scan_report(plan, source, _results(taken, chosen, filled, mapped), found)
+        results = _results(taken, chosen, compared, filled, sure, mapped)
+        report = write_scan_report(plan, source, results, found)
         create_markdown_artifact(report.summary, key="scan-summary", description=f"Summary of {scan.path}")
         create_table_artifact(report.throughput, key="scan-throughput", description=f"Throughput of {scan.path}")
-        left_out = (*chosen.left_out, *mapped.left_out)
-        return completed(result_of(scan, found, left_out, report.path, chosen.why, chosen.warnings))
+        left_out = tuple(LeftOut(what=what, why=why) for what, why in results.left_out)
+        return completed(result_of(scan, found, left_out, report.path, chosen.why, results.warnings, sure.statement))
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,24 @@ class _Taken:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The inpainting model, None where there is nothing to fill; why it was taken; what a person should know."""
+    """The inpainting model, None where there is nothing to fill; its name; why it was taken; what one should know."""
 
     model: ModelRef | None
+    label: str
     why: str
     runs: tuple[StageRun, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """How many frames are unlike those that the model knows, and what one should know of that."""
+
+    unfamiliar: int = 0
+    warnings: tuple[str, ...] = ()
+    runs: tuple[StageRun, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,16 @@ class _Filled:
     inpainted: ArrayRef
     provenance: ArrayRef
     runs: tuple[StageRun, ...]
+
+
+@dataclass(frozen=True)
+class _Sure:
+    """How wrong the inpainted values may be, where that is known."""
+
+    uncertainty: ArrayRef | None = None
+    statement: str = ""
+    runs: tuple[StageRun, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,16 +182,32 @@ def _choose(plan: RunPlan, taken: _Taken, stages: StageSettings, given: NamedMod
     if why_not := nothing_to_inpaint(taken.normalized):
         return _Chosen(
             None,
+            "",
             f"nothing: {why_not}",
             left_out=tuple(LeftOut(what=stage, why=why_not) for stage in ("train", "infer")),
         )
     choice = choose_model(plan, taken.normalized, taken.tiles, stages, given)
     if choice.model is not None:
         left_out = (LeftOut(what="train", why=choice.why),)
-        return _Chosen(choice.model, choice.why, left_out=left_out, warnings=choice.warnings)
+        label = choice.model.folder if given is None else given.label
+        return _Chosen(choice.model, label, choice.why, left_out=left_out, warnings=choice.warnings)
     trained, model = train_on_scan(plan, taken.normalized, taken.tiles, stages)
     why = "; ".join(filter(None, ["a model that was trained on the scan itself", choice.why]))
-    return _Chosen(model, why, (trained,), warnings=choice.warnings)
+    return _Chosen(model, model.folder, why, (trained,), warnings=choice.warnings)
+
+
+def _compare(plan: RunPlan, taken: _Taken, chosen: _Chosen, workers: Workers) -> _Compared:
+    """Mark the frames that are unlike those that the model knows."""
+    if chosen.model is None:
+        return _Compared()
+    outputs, why_not = place_familiarity(plan, taken.normalized, chosen.model)
+    if outputs is None:
+        return _Compared(left_out=(LeftOut(what="familiarity", why=why_not),))
+    runs = gather(
+        [familiarity_batch.submit(batch, taken.normalized, outputs, chosen.model, workers) for batch in taken.batches]
+    )
+    found = strangers(outputs, chosen.label)
+    return _Compared(found.n_frames, found.warnings, tuple(runs))
 
 
 def _inpaint(plan: RunPlan, taken: _Taken, chosen: _Chosen, stages: StageSettings, workers: Workers) -> _Filled:
@@ -199,6 +242,19 @@ def _inpaint(plan: RunPlan, taken: _Taken, chosen: _Chosen, stages: StageSetting
     return _Filled(taken.batches, taken.normalized, inpainted, provenance, tuple(runs))
 
 
+def _find_errors(plan: RunPlan, filled: _Filled, chosen: _Chosen, workers: Workers) -> _Sure:
+    """Say how wrong each inpainted value may be, if the model brings a calibration with it."""
+    if chosen.model is None:
+        return _Sure()
+    statement = uncertainty_of(chosen.model).statement
+    uncertainty, why_not = place_uncertainty(plan, filled.inpainted, chosen.model)
+    if uncertainty is None:
+        return _Sure(None, statement, left_out=(LeftOut(what="uncertainty", why=why_not),))
+    arrays = (filled.inpainted, filled.provenance, uncertainty)
+    runs = gather([uncertainty_batch.submit(batch, *arrays, chosen.model, workers) for batch in filled.batches])
+    return _Sure(uncertainty, statement, tuple(runs))
+
+
 def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -> _Mapped:
     """Latent vectors for scans of at least two frames, a map for longer ones."""
     n_frames = filled.batches[-1].stop
@@ -217,15 +273,20 @@ def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -
     return _Mapped((coordinates, cluster), encoder, (trained, *runs, clustered))
 
 
-def _results(taken: _Taken, chosen: _Chosen, filled: _Filled, mapped: _Mapped) -> ScanResults:
+def _results(
+    taken: _Taken, chosen: _Chosen, compared: _Compared, filled: _Filled, sure: _Sure, mapped: _Mapped
+) -> ScanResults:
+    parts = (taken, chosen, compared, filled, sure, mapped)
     return ScanResults(
-        filled.normalized,
-        filled.inpainted,
-        filled.provenance,
-        mapped.latent_map,
-        tuple(model for model in (chosen.model, mapped.encoder) if model is not None),
-        (*taken.runs, *chosen.runs, *filled.runs, *mapped.runs),
-        tuple((part.what, part.why) for part in (*chosen.left_out, *mapped.left_out)),
-        chosen.why,
-        chosen.warnings,
+        normalized=filled.normalized,
+        inpainted=filled.inpainted,
+        provenance=filled.provenance,
+        latent_map=mapped.latent_map,
+        models=tuple(model for model in (chosen.model, mapped.encoder) if model is not None),
+        runs=tuple(run for part in parts for run in part.runs),
+        left_out=tuple((one.what, one.why) for part in (chosen, compared, sure, mapped) for one in part.left_out),
+        inpainting=chosen.why,
+        warnings=(*chosen.warnings, *compared.warnings),
+        uncertainty=sure.uncertainty,
+        unfamiliar=compared.unfamiliar,
     )

@@ -45,6 +45,7 @@ class ScanResult(Settings):
     warnings: tuple[str, ...] = ()
     report: str | None = Field(default=None, description="The HTML report.")
     inpainting: str = Field(default="", description="What filled the gaps, and why it was taken.")
+    uncertainty: str = Field(default="", description="How often the errors hold that are given with inpainted values.")
 
     @property
     def sentence(self) -> str:

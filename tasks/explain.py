@@ -21,7 +21,7 @@ from tasks.store import FrameRecord, ScanStore
 
 CHAIN = [
     *("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance", "uncertainty"),
-    *("latent", "coordinates", "cluster"),
+    *("familiarity", "unfamiliar", "latent", "coordinates", "cluster"),
 ]
 """Results in the order of the stages."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.held_out import readable
+from tasks.model_trust import familiarity_in, uncertainty_in
 
 
 def card_of(folder: Path, label: str) -> str:
@@ -22,6 +23,8 @@ def card_of(folder: Path, label: str) -> str:
             _list(training_facts(config, facts, effort)),
             "## How good it is",
             _quality(facts),
+            "## How sure it is",
+            _sureness(facts),
             "## How to use it",
             f"`process_scan(source=…, store=…, model={label!r})`; to go on from it with other frames, "
             f"`train_inpainting(source=…, name={label.split(':')[0]!r}, start_from={label!r})`. "
@@ -72,6 +75,16 @@ def _quality(facts: Mapping[str, Any]) -> str:
     )
     text = f"On artificial gaps of the detector's geometry, in {on}; whole frames, gap pixels only."
     return f"{text}\n\n{_table(rows)}"
+
+
+def _sureness(facts: Mapping[str, Any]) -> str:
+    uncertainty, (familiarity, why_not) = uncertainty_in(facts), familiarity_in(facts)
+    known = (
+        f"Frames are marked as unlike its {familiarity.frames} own from a distance of {familiarity.threshold:.2g} on."
+        if familiarity
+        else f"It does not know which frames are like its own: {why_not}."
+    )
+    return f"{uncertainty.statement} {known}"
 
 
 def _list(facts: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.held_out import TrainedNetwork, held_out_scores
+from tasks.model_trust import familiarity_part, uncertainty_part
 
 Part = Callable[[TrainedNetwork], Any]
 
@@ -16,7 +17,7 @@ def _scores(trained: TrainedNetwork) -> list[dict[str, Any]]:
     return [row.to_dict() for row in held_out_scores(trained)]
 
 
-MODEL_PARTS: dict[str, Part] = {"scores": _scores}
+MODEL_PARTS: dict[str, Part] = {"scores": _scores, "uncertainty": uncertainty_part, "familiarity": familiarity_part}
 
 
 def model_parts(trained: TrainedNetwork) -> dict[str, Any]:

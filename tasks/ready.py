@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dlsia_core.networks import model_digest
 from dlsia_core.networks.storage import write_atomically
 from dlsia_core.tiling import TileGrid
+from tasks.held_out import spread
 from tasks.logs import logger_of
 from tasks.model_registry import MODEL_FILES, NamedModel
+from tasks.model_trust import familiarity_in
 from tasks.models import ModelRef, find_model
-from tasks.normalized_frames import NormalizedFrames
+from tasks.normalized_frames import LOOKED_AT, NormalizedFrames
 from tasks.planning import StageSettings
 from tasks.settings.stages import NormalizeSettings
 from tasks.stage import RunPlan
@@ -76,12 +80,21 @@ def other_detector(facts: dict[str, Any], detector: dict[str, Any]) -> str | Non
     return None
 
 
-def why_unfamiliar(facts: dict[str, Any], frames: NormalizedFrames) -> str | None:  # noqa: ARG001
-    """Why the frames of a scan are unlike those that a model was trained on; None if they are alike.
+def why_unfamiliar(facts: dict[str, Any], frames: NormalizedFrames) -> str | None:
+    """Why the frames of a scan are unlike those that a model was trained on; None if most of them are alike.
 
-    A model whose description holds no familiarity cannot tell, and then its detector decides alone.
+    Some frames, evenly over the scan, are looked at. A model whose description holds no familiarity cannot tell, and
+    then its detector decides alone.
     """
-    return None
+    familiarity, _ = familiarity_in(facts)
+    if familiarity is None:
+        return None
+    numbers = spread(list(range(frames.n_frames)), LOOKED_AT)
+    distance = np.concatenate([familiarity.distance(frames.read(number)[None]) for number in numbers])
+    unlike = int(familiarity.unfamiliar(distance).sum())
+    if 2 * unlike <= len(numbers):
+        return None
+    return f"{unlike} of {len(numbers)} frames that were looked at are unlike those that it was trained on"
 
 
 def choose_model(

@@ -9,6 +9,7 @@ from tasks.held_out import readable
 from tasks.logs import logger_of
 from tasks.model_card import card_of
 from tasks.model_registry import register
+from tasks.model_trust import uncertainty_in
 from tasks.models import find_model
 from tasks.settings import confine
 from tasks.settings.paths import models_root
@@ -62,6 +63,8 @@ def warnings_of(facts: dict[str, Any]) -> tuple[str, ...]:
     found = []
     if not facts["split"]["holds_out"]:
         found.append("there was one frame only: the model is judged on the frame that it was trained on")
+    if reason := uncertainty_in(facts).reason:
+        found.append(f"there is no calibrated error of what the model fills in: {reason}; train on more frames")
     for row in facts["quality"]:
         ratio = row["L1 over linear"]
         if row["method"] == "network" and ratio is not None and ratio >= 1:

@@ -1,7 +1,7 @@
 """Report: collect from the store what a person wants to see of a scan, and write it as one HTML file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dlsia_core.resize import AreaResizer
 from tasks.logs import logger_of
+from tasks.model_trust import uncertainty_of
 from tasks.models import ModelRef, network_of
 from tasks.report import (
     FramePair,
@@ -21,6 +22,7 @@ from tasks.report import (
     QuarantinedFrame,
     ReportContent,
     StageFacts,
+    Sureness,
     frames_with_thumbnail,
     summary_markdown,
     throughput_rows,
@@ -49,6 +51,9 @@ class ScanResults:
     inpainting: str = ""
     """The model that filled the gaps, and why it was taken."""
     warnings: tuple[str, ...] = ()
+    uncertainty: ArrayRef | None = None
+    unfamiliar: int = 0
+    """Frames unlike those that the model knows."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ def collect(plan: RunPlan, source: str, results: ScanResults, survey: Survey) ->
             for model in results.models
             for row in network_of(model)[1].get("quality", [])
         ],
+        sureness=_sureness(results),
+        unfamiliar=results.unfamiliar,
         latent=_latent_map(store, results),
         left_out=results.left_out,
         group=results.inpainted.path.removesuffix("inpainted").rstrip("/"),
@@ -154,11 +161,23 @@ def numbering_holes(numbers: Sequence[int]) -> str:
 def _pictures(store: ScanStore, results: ScanResults) -> list[FramePair]:
     rows = np.unique(np.linspace(0, store.n_frames - 1, PAIRS_SHOWN).round().astype(int))
     names = store.array("frame_name")
-    paths = [results.normalized.path, results.inpainted.path, results.provenance.path]
+    refs = [results.normalized, results.inpainted, results.provenance, results.uncertainty]
     return [
-        FramePair(str(names[int(row)]), *(store.read(path, int(row), int(row) + 1)[0] for path in paths))
+        FramePair(
+            str(names[int(row)]), *(store.read(ref.path, int(row), int(row) + 1)[0] for ref in refs if ref is not None)
+        )
         for row in rows
     ]
+
+
+def _sureness(results: ScanResults) -> Sureness | None:
+    """What is known of the errors; nothing where nothing was filled in."""
+    known = [uncertainty_of(model) for model in results.models if "uncertainty" in network_of(model)[1]]
+    if not known:
+        return None
+    found = known[0]
+    measured = None if found.measured is None else asdict(found.measured)
+    return Sureness(found.coverage, found.frames, measured, found.reason)
 
 
 def _curves(model: ModelRef) -> list[LossCurve]:

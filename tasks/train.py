@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from dlsia_core.hiding import HidingPlan
-from dlsia_core.inpainting import InpaintingRecipe, build_inpainter
+from dlsia_core.inpainting import InpaintingRecipe, build_inpainter, inpaint_frames
 from dlsia_core.inpainting_examples import HiddenPixelExamples
 from dlsia_core.inpainting_quality import quality_on_hidden
 from dlsia_core.training import FitResult, fit, weighted_l1
@@ -26,8 +26,10 @@ from tasks.learning import (
     resumable,
     settings_that_count,
 )
+from tasks.model_trust import CALIBRATION_FRAMES, familiarity_facts, uncertainty_facts
 from tasks.models import ModelRef
 from tasks.networks import inpainter_config
+from tasks.normalized_frames import NormalizedFrames
 from tasks.planning import StageSettings, needs
 from tasks.settings.stages import TrainSettings
 from tasks.stage import RunPlan, StageRun, stage_task
@@ -72,6 +74,7 @@ def train_on_scan(
             lambda checkpoint: _fit(learning, recipe, unseen, stages, checkpoint, device),
         )
         quality = quality_on_hidden(fitted.network, learning.validation, unseen, recipe, device=device)
+        trust = _trust(learning, fitted, recipe, stages, device)
     description = {
         **needs(stages.normalize),
         "recipe": recipe.to_dict(),
@@ -80,6 +83,7 @@ def train_on_scan(
         "trained_on": learning.summary(),
         "curve": curve_of("inpainting network", fitted, "L1, standardized"),
         "quality": quality,
+        **trust,
     }
     model = finish(folder, fitted, description)
     return StageRun("train", FrameRange(0, learning.n_frames), learning.n_frames, time.monotonic() - started, 0), model
@@ -122,6 +126,23 @@ def _fit(
     )
 
 
+def _trust(
+    learning: "_LearningSet", fitted: FitResult, recipe: InpaintingRecipe, stages: StageSettings, device: torch.device
+) -> dict[str, Any]:
+    """Errors on frames that were not trained on, and what is usual in the scan."""
+    frames, seed = learning.frames, stages.train.seed + 2
+    grid = grid_of(frames.normalized, stages.tile)
+
+    def fill(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        filled = inpaint_frames(fitted.network, recipe, frame[None], grid, device=device)
+        return np.asarray(filled[0])
+
+    return {
+        "uncertainty": uncertainty_facts(frames, learning.not_trained_on, CALIBRATION_FRAMES, fill, seed),
+        "familiarity": familiarity_facts(frames, seed),
+    }
+
+
 def _crop_rows(settings: TrainSettings, tile_rows: int) -> int | None:
     return None if settings.crop_rows is None or settings.crop_rows >= tile_rows else settings.crop_rows
 
@@ -141,12 +162,17 @@ def _fit_settings(settings: TrainSettings) -> FitSettings:
 
 @dataclass(frozen=True)
 class _LearningSet:
-    """Tiles (tile, tile_row, tile_column) to train and to validate on, and from how many frames they come."""
+    """Tiles (tile, tile_row, tile_column) to train and to validate on, and from which of the frames they come.
+
+    n_frames: of training and validation. not_trained_on: all frames that no weight is learned from.
+    """
 
     hiding: HidingPlan
     training: npt.NDArray[np.float32]
     validation: npt.NDArray[np.float32]
+    frames: NormalizedFrames
     n_frames: int
+    not_trained_on: tuple[int, ...]
 
     def summary(self) -> dict[str, int]:
         return {"frames": self.n_frames, "tiles": len(self.training), "tiles_held_out": len(self.validation)}
@@ -165,7 +191,16 @@ def _learning_set(store: ScanStore, normalized: ArrayRef, tiles: ArrayRef, stage
     groups = chosen if len(chosen) > 2 else chosen.reshape(-1, 1, *chosen.shape[2:])
     held_out = spread_evenly(len(groups), stages.train.validation_share)
     training, validation = (_with_pixels(groups[part]) for part in (~held_out, held_out))
-    return _LearningSet(hiding, training if len(training) else validation, validation, len(rows))
+    learned = rows[~held_out] if len(chosen) > 2 and len(training) else rows
+    others = np.setdiff1d(np.arange(store.n_frames), learned)
+    return _LearningSet(
+        hiding,
+        training if len(training) else validation,
+        validation,
+        NormalizedFrames(normalized, store.n_frames),
+        len(rows),
+        tuple(others.tolist()),
+    )
 
 
 def _first_with_gaps(store: ScanStore, normalized: ArrayRef) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from tasks.report.content import (
     QuarantinedFrame,
     ReportContent,
     StageFacts,
+    Sureness,
     frames_with_thumbnail,
 )
 from tasks.report.page import render_report, write_report
@@ -20,6 +21,7 @@ __all__ = [
     "QuarantinedFrame",
     "ReportContent",
     "StageFacts",
+    "Sureness",
     "Verdict",
     "frames_with_thumbnail",
     "judge",

@@ -52,23 +52,41 @@ class FramePair:
     """One frame before and after inpainting.
 
     `before` (row, column) normalized log counts, NaN = not measured; `after` the same, NaN = dead; `provenance`
-    (row, column) 0 measured, 1 inpainted, 2 dead. Raises `ArrayError` for shapes that differ or other provenance.
+    (row, column) 0 measured, 1 inpainted, 2 dead; `uncertainty` (row, column), half-widths of intervals in the unit of
+    `after`, NaN = not known. Raises `ArrayError` for shapes that differ or other provenance.
     """
 
     name: str
     before: Float
     after: Float
     provenance: npt.NDArray[np.uint8]
+    uncertainty: Float | None = None
 
     def __post_init__(self) -> None:
-        shapes = [np.shape(values) for values in (self.before, self.after, self.provenance)]
+        arrays = (self.before, self.after, self.provenance, self.uncertainty)
+        shapes = [np.shape(values) for values in arrays if values is not None]
         if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
             raise ArrayError(
-                f"pictures of {self.name!r}: before, after and provenance have shapes {shapes}; they must be the same "
-                "(row, column), none of them 0"
+                f"pictures of {self.name!r}: before, after, provenance and uncertainty have shapes {shapes}; they must "
+                "be the same (row, column), none of them 0"
             )
         if self.provenance.max() > DEAD:
             raise ArrayError(f"provenance of {self.name!r} holds {self.provenance.max()}; allowed are 0, 1 and 2")
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """How often the intervals around inpainted values hold the true one.
+
+    `promised` share of pixels; `frames` calibrated on; `measured` what was found on held-out frames: "coverage", "low",
+    "high" (NaN = unknown), "half_width", "frames", "pixels" and "way"; None where there is no calibration, with the
+    `reason`.
+    """
+
+    promised: float
+    frames: int
+    measured: Mapping[str, Any] | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,7 @@ class ReportContent:
 
     `frames_found` is the number of frames in the source, counted apart from the ledger; a difference is reported as
     lost frames. None: take the ledger's word. `group` is the group in the store that holds this run's results.
-    `inpainting` says which model filled the gaps and why it was taken.
+    `inpainting` says which model filled the gaps and why it was taken, `unfamiliar` how many frames it does not know.
     Raises `SettingError` for an unknown state or a negative count.
     """
 
@@ -159,6 +177,8 @@ class ReportContent:
     frames_found: int | None = None
     group: str = ""
     inpainting: str = ""
+    sureness: Sureness | None = None
+    unfamiliar: int = 0
 
     def __post_init__(self) -> None:
         unknown = [state for state in self.frames if state not in FRAME_STATES]

@@ -21,6 +21,7 @@ from tasks.report.sections import (
     warning_section,
 )
 from tasks.report.style import MAP_SCRIPT, PRINT_SCRIPT
+from tasks.report.sureness import sureness_section
 from tasks.report.verdict import judge
 
 MAX_PAIRS = 5
@@ -55,6 +56,8 @@ def _sections(content: ReportContent, map_part: Markup) -> list[tuple[str, str, 
     ]
     if content.pictures:
         sections.append(("pictures", "Before and after", _pictures(content)))
+    if content.sureness:
+        sections.append(("sure", "How sure", sureness_section(content.sureness)))
     if content.inpainting_quality:
         sections.append(("quality", "Quality of the inpainting", quality_section(content)))
     if content.curves:

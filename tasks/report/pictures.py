@@ -21,9 +21,11 @@ from tasks.report.pixels import (
     color_table,
     data_uri,
     png_bytes,
+    reduce_largest,
     reduce_provenance,
     reduce_values,
 )
+from tasks.report.sureness import PANEL, half_width_bar, half_width_image, half_width_scale
 
 LEVELS = 128
 GREYS = 48
@@ -46,15 +48,27 @@ class _Window:
         return values[self.row : self.row + self.side, self.column : self.column + self.side]
 
 
+@dataclass(frozen=True)
+class _View:
+    """How values, provenance and errors become those that are shown: averaged down, or cut out."""
+
+    values: Callable[[Float], Float]
+    provenance: Callable[[Index], Index]
+    errors: Callable[[Float], Float]
+
+
 def picture_section(pair: FramePair) -> Markup:
-    """Show one frame: three panels, below them the same around the brightest inpainted pixel, and the color scale."""
+    """Show one frame: its panels, below them the same around the brightest inpainted pixel, and the color scales."""
     scale = ColorScale.of(pair.before, pair.after)
     factor = -(-max(pair.before.shape) // MAX_SIDE)
     window = _window(pair)
-    panels = [_panels(pair, scale, lambda v: reduce_values(v, factor), lambda p: reduce_provenance(p, factor), window)]
+    whole = _View(
+        lambda v: reduce_values(v, factor), lambda p: reduce_provenance(p, factor), lambda v: reduce_largest(v, factor)
+    )
+    panels = [_panels(pair, scale, whole, window)]
     if window is not None:
         cut = window.cut
-        panels.append(_panels(pair, scale, cut, cut, None))  # type: ignore[arg-type]
+        panels.append(_panels(pair, scale, _View(cut, cut, cut), None))  # type: ignore[arg-type]
     rows, columns = pair.before.shape
     shape = f"{rows:,} rows × {columns:,} columns, row 0 at the top"
     notes = [shape if factor == 1 else f"{shape}; shown averaged over {factor} × {factor} pixels"]
@@ -65,6 +79,7 @@ def picture_section(pair: FramePair) -> Markup:
         element("h3", pair.name, class_="name"),
         *panels,
         color_bar(scale),
+        *([half_width_bar(half_width_scale(pair))] if pair.uncertainty is not None else []),
         element("figcaption", "; ".join(notes), ". ", _counts(pair)),
         class_="pair",
     )
@@ -108,23 +123,27 @@ def overlay_indices(after: Float, provenance: Index) -> tuple[Index, Index]:
 def _panels(
     pair: FramePair,
     scale: ColorScale | None,
-    values_as_shown: Callable[[Float], Float],
-    provenance_as_shown: Callable[[Index], Index],
+    view: _View,
     window: _Window | None,
 ) -> Markup:
-    before, after = values_as_shown(pair.before), values_as_shown(pair.after)
-    provenance = provenance_as_shown(pair.provenance)
+    before, after = view.values(pair.before), view.values(pair.after)
     images = [(color_indices(values, scale, LEVELS), color_table(LEVELS)) for values in (before, after)]
-    images.append(overlay_indices(after, provenance))
+    images.append(overlay_indices(after, view.provenance(pair.provenance)))
+    titles = list(PANELS)
+    if pair.uncertainty is not None:
+        images.append(half_width_image(pair, half_width_scale(pair), view.values, view.errors))
+        titles.append(PANEL)
     what = "whole frame" if after.shape == pair.after.shape or window is not None else "detail"
     panels = []
-    for title, (indices, colors) in zip(PANELS, images, strict=True):
+    for title, (indices, colors) in zip(titles, images, strict=True):
         image = element("img", src=data_uri(png_bytes(indices, colors)), alt=f"{pair.name}, {title}, {what}")
         box = _box(window, pair.before.shape) if window is not None else Markup()
         label = element("span", title, class_="panel-title") if what == "whole frame" else Markup()
         css = "frame whole" if what == "whole frame" else "frame"
         panels.append(element("div", label, element("div", image, box, class_=css), class_="panel"))
-    return element("div", *panels, class_="panels")
+    if len(panels) == len(PANELS):
+        return element("div", *panels, class_="panels")
+    return element("div", *panels, class_="panels methods", style=f"--columns: {len(panels)}")
 
 
 def _window(pair: FramePair) -> _Window | None:

@@ -103,6 +103,16 @@ def reduce_values(values: Float, factor: int) -> Float:
     return np.where(2 * n_measured > n_pixels, mean, np.nan).astype(np.float32)
 
 
+def reduce_largest(values: Float, factor: int) -> Float:
+    """Keep the largest value of each block.
+
+    >>> reduce_largest(np.array([[0.0, 3.0, 0.0]], np.float32), 2).tolist()
+    [[3.0, 0.0]]
+    """
+    largest: Float = _blocks(values, factor, 0).max(axis=(1, 3))
+    return largest
+
+
 def reduce_provenance(provenance: Index, factor: int) -> Index:
     """Keep the highest provenance of each block, so that no inpainted or dead pixel goes unseen."""
     largest: Index = _blocks(provenance, factor, 0).max(axis=(1, 3))

@@ -27,11 +27,13 @@ def judge(content: ReportContent) -> Verdict:
     parts = [f"{counts['ingested']:,} of {found:,} {'frame' if found == 1 else 'frames'} processed"]
     parts += [f"{counts[state]:,} {state}" for state in ("quarantined", "double", "pending") if counts[state]]
     parts.append(_balance(found - accounted))
+    if content.unfamiliar:
+        parts.append(f"{content.unfamiliar:,} unlike those that the model knows")
     if problems or not counts["ingested"]:
         level = BAD
     else:
-        remarkable = counts["quarantined"] or counts["pending"] or content.warnings or content.numbering_holes
-        level = ATTENTION if remarkable else GOOD
+        remarkable = (counts["quarantined"], counts["pending"], content.warnings, content.numbering_holes)
+        level = ATTENTION if any(remarkable) or content.unfamiliar else GOOD
     return Verdict(", ".join(parts), level, problems)
 
 

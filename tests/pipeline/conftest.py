@@ -3,6 +3,7 @@
 write_frames   writes small, real CBF files whose pixels are known
 write_scan     writes a small scan with rings, gaps and a beamstop
 write_blank    writes a frame without a measured pixel
+write_strange  writes frames of another sample
 ingest_all     surveys and ingests a source without a Prefect server, as the flow does
 run_stages     the stages of process_scan, one after the other, without a Prefect server
 trained        folder of a small inpainting model, trained on such a scan
@@ -27,6 +28,7 @@ import pytest
 
 from flows.embedded_server import running_server
 from tasks.encode import encode_batch, place_latent, train_encoder
+from tasks.familiarity import familiarity_batch, place_familiarity
 from tasks.infer import infer_batch, place_predictions
 from tasks.ingest import counts_ref, enter_frames, ingest_batch, prepare_ingest, valid_ref
 from tasks.models import find_model
@@ -48,6 +50,7 @@ from tasks.store import FrameRange, FrameState, ScanRef, ScanStore, open_store
 from tasks.survey import survey_source
 from tasks.tile import grid_of, place_tiles, tile_batch
 from tasks.train import train_on_scan
+from tasks.uncertainty import place_uncertainty, uncertainty_batch
 from tasks.workers import Workers
 
 SHAPE = (48, 64)
@@ -102,6 +105,21 @@ def write_scan() -> Callable[..., list[Path]]:
 def write_blank() -> Callable[[Path], Path]:
     """Write a frame of the same shape on which no pixel measured."""
     return lambda path: write_cbf(path, np.full(SCAN_SHAPE, -1, "int32"))
+
+
+@pytest.fixture(scope="session")
+def write_strange() -> Callable[..., list[Path]]:
+    """Write frames of the same detector and scan that show another sample."""
+
+    def write(folder: Path, numbers) -> list[Path]:
+        paths = []
+        for number in numbers:
+            counts = ring_counts(number)
+            flat = np.random.default_rng(number).poisson(400, SCAN_SHAPE).astype("int32")
+            paths.append(write_cbf(folder / f"scan_{number:04d}.cbf", np.where(counts < 0, counts, flat)))
+        return paths
+
+    return write
 
 
 @pytest.fixture
@@ -193,12 +211,18 @@ def run_all_stages(
             _, refs.model = train_on_scan.fn(plan, refs.normalized, refs.tiles, stages)
         else:
             refs.model = find_model(str(model), needs(stages.normalize))
+        refs.familiarity, _ = place_familiarity(plan, refs.normalized, refs.model)
+        if refs.familiarity is not None:
+            runs.append(familiarity_batch.fn(frames, refs.normalized, refs.familiarity, refs.model, workers))
         refs.predictions = place_predictions(plan, refs.tiles, refs.model)
         runs.append(infer_batch.fn(frames, refs.tiles, refs.predictions, refs.model, stages.infer))
         outputs = place_stitched(plan, refs.normalized, refs.predictions, stages.stitch)
         refs.inpainted, refs.provenance = outputs
         inputs = (refs.normalized, refs.predictions, outputs)
         runs.append(stitch_batch.fn(frames, *inputs, grid, stages.stitch, workers))
+        refs.uncertainty, _ = place_uncertainty(plan, refs.inpainted, refs.model)
+        if refs.uncertainty is not None:
+            runs.append(uncertainty_batch.fn(frames, *outputs, refs.uncertainty, refs.model, workers))
         if until == "stitch":
             return refs
         _, refs.encoder = train_encoder.fn(plan, refs.inpainted, stages.encode, "cpu")
@@ -210,15 +234,15 @@ def run_all_stages(
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, write_scan, run_stages, small) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    write_scan(folder / "raw", range(6))
+    write_scan(folder / "raw", range(24))  # of which it learns from 14, so that others are left to find its errors on
     return Path(run_stages(folder / "raw", folder / "scan.zarr", small(), until="stitch").model.folder)
 
 
 class FlowRuns:
     """Runs of process_scan, or of another flow by its name, one at a time."""
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self._process, self.log = process, log
+    def __init__(self, process: "subprocess.Popen[str]", log: Path, home: Path) -> None:
+        self._process, self.log, self.home = process, log, home
 
     def __call__(self, flow: str = "process_scan", **arguments: Any) -> dict[str, Any]:
         """Run to the end: {"status", "result"} or {"status", "error", "message"}."""
@@ -285,7 +309,7 @@ def flow_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowRuns]:
     try:
         assert process.stdout
         assert process.stdout.readline() == "ready\n", (folder / "stderr").read_text()
-        yield FlowRuns(process, folder / "run.log")
+        yield FlowRuns(process, folder / "run.log", folder / "home")
     finally:
         server.__exit__(None, None, None)
         process.communicate(timeout=60)

@@ -8,7 +8,10 @@ import pytest
 from tasks.store import ScanStore
 from tasks.verify import verify_store
 
-PER_FRAME = ("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance", "latent")
+PER_FRAME = (
+    *("counts", "valid", "normalized", "tiles", "familiarity", "unfamiliar", "predictions", "inpainted", "provenance"),
+    *("uncertainty", "latent"),
+)
 FIRST, ADDED = 20, 7
 
 
@@ -39,7 +42,7 @@ def test_frames_that_are_added_are_computed_and_no_others(tmp_path, flow_runs, w
     write_scan(tmp_path / "raw", range(FIRST, FIRST + ADDED))
     assert flow_runs(**arguments)["result"]["n_frames"] == FIRST + ADDED
     after = array_files(store)
-    full_shards = [name for name in before if name.startswith(PER_FRAME) and "/c/0/" in name]
+    full_shards = [name for name in before if name.startswith(PER_FRAME) and "/c/0/" in f"{name}/"]
     assert len(full_shards) == len(PER_FRAME)
     kept = [name for name in before if name.startswith("models/")] + full_shards
     assert [name for name in kept if before[name] != after[name]] == []
@@ -74,7 +77,7 @@ def test_stages_count_what_they_computed(tmp_path, write_scan, run_stages, small
         }
 
     write_scan(tmp_path / "raw", range(FIRST))
-    assert list(computed().values()) == [FIRST] * 5
+    assert list(computed().values()) == [FIRST] * 7
     write_scan(tmp_path / "raw", range(FIRST, FIRST + ADDED))
-    assert list(computed().values()) == [ADDED] + [FIRST + ADDED - 16] * 4, "the partly filled shard and the new frames"
-    assert list(computed().values()) == [0] * 4
+    assert list(computed().values()) == [ADDED] + [FIRST + ADDED - 16] * 6, "the partly filled shard and the new frames"
+    assert list(computed().values()) == [0] * 6

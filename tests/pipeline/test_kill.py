@@ -24,10 +24,13 @@ from tasks.verify import verify_store
 
 N_FRAMES = 40
 DAMAGED = (3, 21)
-STAGES = ["ingest", "normalize", "tile", "train", "infer", "stitch", "train-encoder", "encode", "cluster", "report"]
+STAGES = [
+    *("ingest", "normalize", "tile", "train", "familiarity", "infer", "stitch", "uncertainty"),
+    *("train-encoder", "encode", "cluster", "report"),
+]
 WRITTEN_LAST = {
-    "ingest": "counts", "normalize": "normalized", "tile": "tiles", "infer": "predictions", "stitch": "provenance",
-    "encode": "latent", "cluster": "cluster",
+    "ingest": "counts", "normalize": "normalized", "tile": "tiles", "familiarity": "unfamiliar", "infer": "predictions",
+    "stitch": "provenance", "uncertainty": "uncertainty", "encode": "latent", "cluster": "cluster",
 }  # fmt: skip
 MODELS = {"train": "inpainting", "train-encoder": "encoder"}
 TRIES = 12
@@ -183,11 +186,11 @@ def test_a_run_that_is_killed_once_in_every_stage(tmp_path, flow_runs, source, s
 @pytest.mark.server
 def test_a_scan_that_grows_and_is_killed_in_every_stage(tmp_path, flow_runs, write_scan, small, assert_same):
     stages = [stage for stage in STAGES if stage not in MODELS and stage != "report"]
-    write_scan(tmp_path / "raw", range(10))
+    write_scan(tmp_path / "raw", range(20))
     assert flow_runs(source=tmp_path / "raw", store=tmp_path / "begun.zarr", **small())["status"] == 0
     for name in ("undisturbed.zarr", "scan.zarr"):
         shutil.copytree(tmp_path / "begun.zarr", tmp_path / name)
-    write_scan(tmp_path / "raw", range(10, 35))
+    write_scan(tmp_path / "raw", range(20, 35))
     assert flow_runs(source=tmp_path / "raw", store=tmp_path / "undisturbed.zarr", **small())["status"] == 0
     scan = Scan(tmp_path / "raw", tmp_path / "scan.zarr", flow_runs.log, 35)
     kill_in_each(Killer(flow_runs, small(), random.Random(1)), scan, stages)

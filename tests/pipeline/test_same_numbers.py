@@ -65,7 +65,8 @@ def test_a_frames_numbers_do_not_depend_on_the_other_frames(
     numbers = [7, 8, 20]
     write_scan(tmp_path / "raw", numbers)
     found = run_stages(tmp_path / "raw", tmp_path / "scan.zarr", small(), model=trained, until="stitch").store
-    for name in ("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance"):
+    arrays = ("counts", "valid", "normalized", "tiles", "predictions", "inpainted", "provenance")
+    for name in (*arrays, "uncertainty", "familiarity", "unfamiliar"):
         wanted = reference.store.read(name, 0, N_FRAMES)[numbers]
         np.testing.assert_array_equal(found.read(name, 0, len(numbers)), wanted)
 

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from tasks.store import ScanStore
 from tasks.verify import verify_store
 
-BEHIND_STITCH = {"inpainted", "provenance", "latent", "coordinates", "cluster"}
-BEHIND_TILE = {"tiles", "predictions"} | BEHIND_STITCH
+BEHIND_STITCH = {"inpainted", "provenance", "uncertainty", "latent", "coordinates", "cluster"}
+BEHIND_TILE = {"tiles", "familiarity", "unfamiliar", "predictions"} | BEHIND_STITCH
 CHANGES = {
     "step": ({"tile": {"step": [64, 32]}}, BEHIND_TILE),
     "window": ({"stitch": {"window": "hann"}}, BEHIND_STITCH),
@@ -27,9 +27,10 @@ DIMENSIONS = {
     "counts": ("frame", "y", "x"), "valid": ("frame", "y", "x"), "normalized": ("frame", "row", "column"),
     "tiles": ("frame", "tile", "tile_row", "tile_column"), "predictions": ("frame", "tile", "tile_row", "tile_column"),
     "inpainted": ("frame", "row", "column"), "provenance": ("frame", "row", "column"),
+    "uncertainty": ("frame", "row", "column"), "familiarity": ("frame",), "unfamiliar": ("frame",),
     "latent": ("frame", "latent_component"), "coordinates": ("frame", "axis"), "cluster": ("frame",),
 }  # fmt: skip
-N_FRAMES = 18
+N_FRAMES = 20
 
 
 @pytest.fixture(scope="module")
