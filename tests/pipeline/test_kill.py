@@ -242,6 +242,7 @@ def test_a_run_that_is_killed_as_soon_as_frames_are_ingested(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # fifty runs of the whole chain
 @pytest.mark.server
 def test_runs_that_are_killed_at_25_moments_each_end_the_same(
     tmp_path, flow_runs, source, small, undisturbed, assert_same
