@@ -82,7 +82,9 @@ def test_turning_keeps_the_area_and_round_shapes(shape: str, angle: float, ratio
     straight, turned = (draw_shape(one(shape, radius=radius, ratio=ratio, angle=a), (64, 64)) for a in (0, angle))
     assert turned.sum() == pytest.approx(straight.sum(), rel=0.03)
     assert turned.min() >= 0
-    assert turned.max() == 1
+    assert turned.max() <= 1
+    if radius > 15:  # then every wall is thicker than a pixel's diagonal, so that some pixel lies wholly inside
+        assert turned.max() == 1
     if shape in ("circle", "annulus"):
         assert np.array_equal(straight, turned)
 
