@@ -137,7 +137,8 @@ class ServedFlow(Flow[P, R]):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow and return its result, or its state with `return_state=True`."""
+        """Run the flow and return its result, or its state with `return_state=True`; paths may be `pathlib` ones."""
+        args, kwargs = tuple(map(_as_text, args)), {name: _as_text(value) for name, value in kwargs.items()}
         if FlowRunContext.get() or TaskRunContext.get():
             return super().__call__(*args, **kwargs)
         with _used_server(DEFAULT_GRACE_S) as server:
@@ -163,6 +164,13 @@ class ServedFlow(Flow[P, R]):
             flow_run = client.create_flow_run(self, name=name, parameters=serialized, tags=tags)
         note(f"id {flow_run.id}")
         return flow_run
+
+
+def _as_text(value: Any) -> Any:
+    """Paths, also inside a list, as the text that a parameter of a deployment holds; all else as it is."""
+    if isinstance(value, list):
+        return [_as_text(one) for one in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _own_server_settings(url: str) -> dict[str, Any]:

@@ -36,6 +36,11 @@ def add_up(n: int = 3) -> int:
     return sum(future.result() for future in number.map(range(n)))
 
 
+@served_flow(name="joined")
+def joined(folder: str, others: list[str]) -> str:
+    return ",".join([folder, *others])
+
+
 @served_flow(name="nested")
 def nested() -> int:
     return add_up(2) + add_up(3)

@@ -107,6 +107,15 @@ def test_a_flow_called_in_plain_python_is_recorded_with_every_task_run(
     until(lambda: Api(url).call("/task_runs/count", counted) == 60, 15, "all 60 task runs are recorded as completed")
 
 
+def test_paths_are_taken_where_a_deployment_has_text(url: str, start: Callable[..., "subprocess.Popen[str]"]) -> None:
+    user = start(
+        "from pathlib import Path; from standin_flows import joined; "
+        "print(joined(Path('/a'), others=[Path('/b'), '/c']), joined('/d', []))"
+    )
+    output, _ = user.communicate(timeout=60)
+    assert output.split() == [url, "/a,/b,/c", "/d"]
+
+
 def test_kill_9_of_a_process_marks_its_run_crashed_though_others_use_the_server(
     url: str, home: Path, start: Callable[..., "subprocess.Popen[str]"], until: Callable[..., None]
 ) -> None:
