@@ -4,7 +4,10 @@ from flows.batches import ingested_batches
 from flows.embedded_server import served_flow
 from flows.opening import refuse_if_nothing_was_ingested, result_of, survey, writable_scan
 from flows.results import ScanResult, completed
+from tasks.ingest import counts_ref
 from tasks.settings.ingest import IngestSettings
+from tasks.stage import RunPlan
+from tasks.validity import other_rule, place_valid, validity_batch
 from tasks.workers import Workers
 
 
@@ -25,7 +28,11 @@ def ingest_scan(
     """
     path, found = survey(source, store, ingest)
     with writable_scan(path, found, source, ingest) as scan:
-        for _ in ingested_batches(scan, ingest, workers):
-            pass
+        plan = RunPlan(scan, other_rule(scan, ingest))
+        counts = counts_ref(scan)
+        valid = place_valid(plan, counts, ingest)
+        for run in ingested_batches(scan, ingest, workers):
+            if plan.settings:
+                validity_batch(run.frames, counts, valid, ingest.validity, workers)
         refuse_if_nothing_was_ingested(scan)
         return completed(result_of(scan, found))

@@ -14,7 +14,7 @@ from tasks.cluster import cluster_frames
 from tasks.encode import MIN_FRAMES_TO_ENCODE, encode_batch, place_latent, train_encoder
 from tasks.familiarity import familiarity_batch, place_familiarity, strangers
 from tasks.infer import infer_batch, place_predictions
-from tasks.ingest import counts_ref, valid_ref
+from tasks.ingest import counts_ref
 from tasks.model_registry import NamedModel, named_model
 from tasks.model_trust import uncertainty_of
 from tasks.models import ModelRef
@@ -38,6 +38,7 @@ from tasks.store import ArrayRef, FrameRange
 from tasks.tile import grid_of, place_tiles, tile_batch
 from tasks.train import nothing_to_inpaint, train_on_scan
 from tasks.uncertainty import place_uncertainty, uncertainty_batch
+from tasks.validity import other_rule, place_valid, validity_batch
 from tasks.workers import Workers
 
 
@@ -79,7 +80,7 @@ def process_scan(
     given = None if model is None else named_model(model)
     check_settings(stages, path, found, None if given is None else given.folder)
     with writable_scan(path, found, source, ingest) as scan:
-        plan = RunPlan(scan, {"model": given and given.label, **stages.to_dict()})
+        plan = RunPlan(scan, {"model": given and given.label, **stages.to_dict(), **other_rule(scan, ingest)})
         taken = _ingest_normalize_tile(plan, ingest, stages, workers)
         refuse_if_nothing_was_ingested(scan)
         chosen = _choose(plan, taken, stages, given)
@@ -160,7 +161,8 @@ class _Mapped:
 
 def _ingest_normalize_tile(plan: RunPlan, ingest: IngestSettings, stages: StageSettings, workers: Workers) -> _Taken:
     """Each batch is normalized and tiled while the next one is ingested."""
-    counts, valid = counts_ref(plan.scan), valid_ref(plan.scan, ingest)
+    counts = counts_ref(plan.scan)
+    valid, beside = place_valid(plan, counts, ingest), bool(other_rule(plan.scan, ingest))
     normalized = place_normalized(plan, counts, valid, stages.normalize)
     grid = grid_of(normalized, stages.tile)
     tiles = place_tiles(plan, normalized, grid, stages.tile)
@@ -169,9 +171,13 @@ def _ingest_normalize_tile(plan: RunPlan, ingest: IngestSettings, stages: StageS
     try:
         for run in ingested_batches(plan.scan, ingest, workers):
             ingested.append(run)
-            ready = normalize_batch.submit(run.frames, counts, valid, normalized, stages.normalize, workers)
+            ruled = [validity_batch.submit(run.frames, counts, valid, ingest.validity, workers)] if beside else []
+            arrays = (counts, valid, normalized)
+            ready = normalize_batch.submit(
+                run.frames, *arrays, stages.normalize, workers, return_state=False, wait_for=ruled
+            )
             cut = tile_batch.submit(run.frames, normalized, tiles, grid, workers, return_state=False, wait_for=[ready])
-            submitted += [ready, cut]
+            submitted += [*ruled, ready, cut]
     finally:
         runs = gather(submitted)
     return _Taken(tuple(run.frames for run in ingested), normalized, tiles, (*ingested, *runs))

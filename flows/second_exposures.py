@@ -9,6 +9,7 @@ from tasks.settings import confine
 from tasks.settings.ingest import IngestSettings
 from tasks.store import ScanRef, ScanStore
 from tasks.survey import Survey
+from tasks.validity import refuse_other_rule
 from tasks.workers import Workers
 
 STORE = "second.zarr"
@@ -49,5 +50,6 @@ def exposure_source(source: str, folder: Path, ingest: IngestSettings) -> Exposu
     if (path / "zarr.json").exists():
         held = ScanStore(path).attributes.get("frame_shape")
         return ExposureSource(source, tuple(held) if held else None, ingest, None, path)
+    refuse_other_rule(folder / STORE, ingest)
     store, found = survey(source, str(folder / STORE), ingest)
     return ExposureSource(source, found.shape, ingest, found, store)

@@ -17,6 +17,7 @@ from tasks.settings.stages import NormalizeSettings
 from tasks.stage import RunPlan, StageRun
 from tasks.store import ScanRef, ScanStore
 from tasks.survey import Survey
+from tasks.validity import refuse_other_rule
 from tasks.workers import Workers
 
 STORE = "frames.zarr"
@@ -75,5 +76,6 @@ def frame_source(source: str, folder: Path, ingest: IngestSettings, normalize: N
         held = frames_of_store(ScanRef(str(path)), normalize)
         return FrameSource(source, held.shape, ingest, normalize or NormalizeSettings(), held, path)
     normalize = normalize or NormalizeSettings()
+    refuse_other_rule(folder / STORE, ingest)
     store, found = survey(source, str(folder / STORE), ingest)
     return FrameSource(source, normalize.shape or found.shape, ingest, normalize, found, store)

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.errors import StoreError
 from tasks.intake import read_file
+from tasks.readers import ValidityRule
 from tasks.settings.base import digest
 from tasks.settings.ingest import IngestSettings
 from tasks.stage import StageRun, stage_task
@@ -49,12 +50,22 @@ def valid_ref(scan: ScanRef, settings: IngestSettings) -> ArrayRef:
     return ArrayRef(scan, "valid", digest({"stage": "ingest", "version": VERSION, "validity": rule}))
 
 
+def own_settings(scan: ScanRef, settings: IngestSettings) -> IngestSettings:
+    """The settings with the rule of validity that the store was made with, under which `valid` is written for ever."""
+    held = open_store(scan).attributes.get("ingest", {}).get("validity")
+    return settings if held is None else settings.model_copy(update={"validity": ValidityRule.model_validate(held)})
+
+
 def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> ScanRef:
     """Make the store, or check that the new frames fit it, and fix what cannot change later.
 
-    Raises `StoreError` where shape, type or settings are not those that the store was made with.
+    Another rule of validity than the store's own is no misfit: see `tasks.validity`.
+
+    Raises `StoreError` where shape, type or compression are not those that the store was made with.
     """
     scan = ScanRef(str(path))
+    if (path / "zarr.json").exists():
+        settings = own_settings(scan, settings)
     fixed: dict[str, Any] = {"ingest": settings.model_dump(mode="json", exclude={"batch_frames"})}
     if survey.shape is not None:
         fixed |= {"frame_shape": list(survey.shape), "dtype": survey.dtype}
@@ -106,7 +117,7 @@ def ingest_batch(scan: ScanRef, settings: IngestSettings, workers: Workers) -> S
     The frames of the result begin where the batch's first frame lies, which an earlier run may have ingested.
     """
     started = time.monotonic()
-    store = open_store(scan)
+    store, settings = open_store(scan), own_settings(scan, settings)
     first, bytes_written = len(store.frames.ingested), 0
     start = first - first % settings.batch_frames
     end = start + settings.batch_frames

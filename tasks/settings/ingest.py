@@ -8,10 +8,12 @@ from tasks.store import Compression
 
 
 class IngestSettings(Settings):
-    """How detector files become `counts` and `valid`. Fixed for the life of a store."""
+    """How detector files become `counts` and `valid`. Compression is fixed for the life of a store."""
 
     validity: ValidityRule = Field(
-        default=ValidityRule(), description="Which recorded values say that a pixel did not measure."
+        default=ValidityRule(),
+        description="Which recorded values say that a pixel did not measure. Another rule than the store was made with "
+        "writes `valid` and what follows beside the first results.",
     )
     compression: Compression = Field(
         default="lz4",

@@ -9,6 +9,8 @@ import pytest
 import xarray
 from safetensors import safe_open
 
+from tasks.readers import ValidityRule
+from tasks.settings.ingest import IngestSettings
 from tasks.store import ScanStore
 from tasks.verify import verify_store
 
@@ -20,6 +22,10 @@ CHANGES = {
     "shape": (
         {"normalize": {"shape": [48, 40]}, "tile": {"shape": [48, 20], "step": [48, 10]}},
         {"normalized", "row", "column"} | BEHIND_TILE,
+    ),
+    "rule": (
+        {"ingest": {"validity": {"saturation": 40}}},
+        {"valid", "normalized", "row", "column"} | BEHIND_TILE,
     ),
 }
 """Other settings, and the arrays that they make anew."""
@@ -67,7 +73,7 @@ def test_a_group_says_which_settings_made_it(results, small):
     arguments, _, reports = results
     for name, (changes, _) in CHANGES.items():
         group = json.loads((Path(arguments["store"]) / reports[name].split(".")[-3] / "zarr.json").read_text())
-        for stage, values in changes.items():
+        for stage, values in ({"validity": {"saturation": 40}} if name == "rule" else changes).items():
             assert values.items() <= group["attributes"]["settings"][stage].items()
 
 
@@ -80,9 +86,19 @@ def test_going_back_finds_every_result(results, flow_runs, small, tree):
         changes = CHANGES[name][0] if name in CHANGES else {}
         found = flow_runs(**arguments, **small(**changes))["result"]
         assert found["report"] == reports[name]
-        assert tree(Path(arguments["store"])) == trees["shape"]
+        assert tree(Path(arguments["store"])) == trees["rule"]
     assert ledger.read_bytes() == lines
     assert verify_store(arguments["store"], deep=True).is_green
+
+
+@pytest.mark.server
+def test_another_rule_gives_what_a_store_made_with_it_has(results, ingest_all, tmp_path):
+    arguments, _, reports = results
+    rule = ValidityRule(saturation=40)
+    fresh = ingest_all(arguments["source"], tmp_path / "fresh.zarr", IngestSettings(validity=rule, batch_frames=16))
+    beside = ScanStore(arguments["store"]).read(f"{reports['rule'].split('.')[-3]}/valid", 0, N_FRAMES)
+    np.testing.assert_array_equal(beside, fresh.read("valid", 0, N_FRAMES))
+    assert (beside != ScanStore(arguments["store"]).read("valid", 0, N_FRAMES)).any()
 
 
 @pytest.mark.server
@@ -90,7 +106,7 @@ def test_how_a_result_is_computed_is_no_other_setting(results, flow_runs, small,
     arguments, trees, _ = results
     other = small(infer={"batch_size": 3}, ingest={"batch_frames": 32}, train={"max_minutes": 5})
     flow_runs(**arguments, **other, workers={"threads": 1})
-    new = set(tree(Path(arguments["store"]))) - set(trees["shape"])
+    new = set(tree(Path(arguments["store"]))) - set(trees["rule"])
     assert not [name for name in new if not name.startswith("models/")]
 
 
