@@ -10,12 +10,17 @@ from tasks.ingest import enter_frames, prepare_ingest
 from tasks.settings import confine
 from tasks.settings.ingest import IngestSettings
 from tasks.store import FrameState, ScanRef, ScanStore, open_store
-from tasks.survey import Survey, survey_source
+from tasks.survey import NOTHING_NEW, Survey, survey_source
 
 
 def survey(source: str, store: str, settings: IngestSettings) -> tuple[Path, Survey]:
-    """Survey the source against what the store holds, if anything. Writes nothing."""
+    """Survey the source against what the store holds, if anything. Writes nothing.
+
+    The store itself as source adds no frames: what it holds is processed, though the files may be gone.
+    """
     path = confine(store, "store")
+    if Path(source).expanduser().resolve() == path and (path / "zarr.json").exists():
+        return path, NOTHING_NEW
     held = ScanStore(path).frames if (path / "zarr.json").exists() else None
     return path, survey_source(source, held, settings.validity)
 
@@ -29,7 +34,8 @@ def writable_scan(path: Path, found: Survey, source: str, settings: IngestSettin
     with ScanStore.writing(path):
         scan = prepare_ingest(path, found, settings)
         open_store(scan).recover()
-        enter_frames(scan, found, source)
+        if found is not NOTHING_NEW:
+            enter_frames(scan, found, source)
         refuse_if_nothing_was_ingested(scan)
         yield scan
 

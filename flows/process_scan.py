@@ -60,7 +60,8 @@ def process_scan(
     """Process a scan; run again, it adds what is new and computes nothing twice.
 
     Args:
-        source: Folder, file or glob of detector files: CBF, TIFF, EDF (also .gz and .bz2), EIGER or NeXus HDF5.
+        source: Folder, file or glob of detector files: CBF, TIFF, EDF (also .gz and .bz2), EIGER or NeXus HDF5. Or the
+            store itself, to process what it holds under other settings, though the files may be gone.
         store: Folder of the scan store, as in /data/results/scan.zarr; made if it is not there.
         model: Trained inpainting model: a registered name (its newest version) or name:version, or a folder, with a
             slash in it. Empty: a model that comes with the project where one fits, else a small one is trained on the

@@ -15,6 +15,7 @@ from tasks.readers import (
     find_doubles,
     find_files,
     open_file,
+    packed_otherwise,
     peek_file,
 )
 from tasks.settings import confine
@@ -39,6 +40,10 @@ class Survey:
     warnings: tuple[str, ...] = field(default=())
 
 
+NOTHING_NEW = Survey((), None, None, 0)
+"""Of a store that is processed from what it holds, without looking for files."""
+
+
 def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -> Survey:
     """List the frames of a folder, file or glob, reading headers only, and only of files that are new or changed.
 
@@ -49,7 +54,7 @@ def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -
     files = [_named_in_full(file) for file in find_files(source)]
     for file in files:
         confine(file, "source")
-    doubles = find_doubles(files)
+    doubles = find_doubles(files) | _held_packed_otherwise(files, ledger)
     unknown = [file for file in files if file not in doubles and not _is_known(file, ledger)]
     with ThreadPoolExecutor(8) as pool:
         peeks = list(pool.map(_peek, unknown))
@@ -74,6 +79,23 @@ def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -
 def _named_in_full(file: Path) -> Path:
     # Links to folders are followed, so that one folder has one name; a link to a file stays a frame of its own.
     return file.parent.resolve() / file.name
+
+
+def _held_packed_otherwise(files: Sequence[Path], ledger: FrameLedger | None) -> dict[Path, Path]:
+    """Files whose frame was ingested from a packed copy, or from the original, as when scans are packed later."""
+    if ledger is None:
+        return {}
+    return {
+        file: other
+        for file in files
+        if not _is_ingested(file, ledger)
+        for other in packed_otherwise(file)
+        if _is_ingested(other, ledger)
+    }
+
+
+def _is_ingested(file: Path, ledger: FrameLedger) -> bool:
+    return any(record.state is FrameState.INGESTED for record in ledger.of_file(str(file)))
 
 
 def _is_known(file: Path, ledger: FrameLedger | None) -> bool:
@@ -107,7 +129,7 @@ def _peek(file: Path) -> FilePeek | FrameReadError:
 
 
 def _double(file: Path, kept: Path) -> FrameRecord:
-    reason = f"the same frame as {kept.name} beside it, compressed"
+    reason = f"the same frame as {kept.name}, packed otherwise"
     return FrameRecord(str(file), 0, FrameState.DOUBLE, *_state_of(file), reason=reason)
 
 

@@ -1,6 +1,7 @@
 """Other settings write beside the first results, never over them; every reader can open all of it."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_another_rule_gives_what_a_store_made_with_it_has(results, ingest_all, t
     beside = ScanStore(arguments["store"]).read(f"{reports['rule'].split('.')[-3]}/valid", 0, N_FRAMES)
     np.testing.assert_array_equal(beside, fresh.read("valid", 0, N_FRAMES))
     assert (beside != ScanStore(arguments["store"]).read("valid", 0, N_FRAMES)).any()
+
+
+@pytest.mark.server
+def test_a_store_is_processed_without_its_files(results, flow_runs, small, tree, tmp_path):
+    arguments, _, reports = results
+    alone = tmp_path / "alone.zarr"
+    shutil.copytree(arguments["store"], alone)
+    shutil.rmtree(alone / reports["window"].split(".")[-3])
+    found = flow_runs(source=alone, store=alone, **small(stitch={"window": "hann"}))["result"]
+    assert found["n_frames"] == N_FRAMES
+    group = found["report"].split(".")[-3]
+    for name in ("inpainted", "provenance"):
+        np.testing.assert_array_equal(
+            ScanStore(alone).read(f"{group}/{name}", 0, N_FRAMES),
+            ScanStore(arguments["store"]).read(f"{group}/{name}", 0, N_FRAMES),
+        )
+    assert verify_store(alone).is_green
 
 
 @pytest.mark.server
