@@ -26,7 +26,7 @@ class ClassStatistics:
     @property
     def label(self) -> NDArray[np.uint8]:
         """The most probable class of each pixel, (z, y, x) uint8; the first of equal ones."""
-        return self.mean.argmax(axis=0).astype(np.uint8)
+        return np.asarray(self.mean.argmax(axis=0), np.uint8)
 
 
 def answer_tiles(

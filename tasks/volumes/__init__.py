@@ -1,0 +1,10 @@
+"""Slices and volumes to segment, and labels for them, from whatever people keep them in.
+
+open_volume    a scan store, TIFF stack, folder or glob of slices, single image, Zarr or HDF5 array, read slice by slice
+read_labels    labels of the same kinds, or PNG, as classes of each pixel
+"""
+
+from tasks.volumes.labels import ClassMap, Labels, read_labels
+from tasks.volumes.volume import Volume, open_volume
+
+__all__ = ["ClassMap", "Labels", "Volume", "open_volume", "read_labels"]
