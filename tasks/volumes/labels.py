@@ -80,25 +80,28 @@ def class_map(counts: Counter[int], meaning: LabelMeaning, source: str) -> Class
         )
     if meaning.classes is None:
         return ClassMap(_names(values, unlabelled, shown, source), {v: k for k, v in enumerate(values)}, unlabelled)
-    classes: dict[int, int] = {}
-    for number, (_, given) in enumerate(meaning.classes.items()):
-        classes |= dict.fromkeys(values_of(given), number)
-    rest = [number for number, given in enumerate(meaning.classes.values()) if given == REST]
+    return ClassMap(tuple(meaning.classes), _named(meaning.classes, values, shown, source), unlabelled)
+
+
+def _named(given: dict[str, Any], values: list[int], shown: str, source: str) -> dict[int, int]:
+    """The class of each value, as the user says it."""
+    names = tuple(given)
+    classes = {value: number for number, name in enumerate(names) for value in values_of(given[name])}
     left = [value for value in values if value not in classes]
+    rest = [number for number, name in enumerate(names) if given[name] == REST]
     if left and not rest:
         raise SettingsError(
             f"{source} holds {', '.join(map(str, left[:8]))}, which are no class and not unlabelled; it holds {shown}; "
-            f"the classes are {meaning.classes}. Name them too, or make one class 'rest'"
+            f"the classes are {given}. Name them too, or make one class 'rest'"
         )
-    classes |= dict.fromkeys(left, rest[0])
+    classes |= {value: number for value in left for number in rest}
     there = {classes[value] for value in values}
-    names = tuple(meaning.classes)
     if missing := [name for number, name in enumerate(names) if number not in there]:
         raise SettingsError(
             f"class {', '.join(map(repr, missing))} has no labelled pixel in {source}, which holds {shown}; label "
             "some, or leave the class out"
         )
-    return ClassMap(names, classes, unlabelled)
+    return classes
 
 
 def _unlabelled(counts: Counter[int], meaning: LabelMeaning, source: str) -> frozenset[int]:
