@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -38,8 +39,7 @@ def train_encoder(
 ) -> tuple[StageRun, ModelRef]:
     """Train the autoencoder on frames spread evenly over the scan, or find the one that was trained."""
     started = time.monotonic()
-    lineage = {"settings": settings_that_count(settings), "frames": inpainted.lineage}
-    folder = model_folder(plan.scan, "encoder", {"stage": "encode", "version": VERSION, **lineage})
+    folder = _folder(plan, inpainted, settings)
     if model := finished_model(folder):
         return StageRun("train-encoder", FrameRange(0, 0), 0, 0.0, 0), model
     frames, recipe = _learning_set(open_store(plan.scan), inpainted, settings)
@@ -69,6 +69,16 @@ def train_encoder(
     return StageRun("train-encoder", frames_seen, len(frames), time.monotonic() - started, 0), model
 
 
+def own_encoder(plan: RunPlan, inpainted: ArrayRef, settings: EncodeSettings) -> ModelRef | None:
+    """The scan's encoder of these settings, if its training has ended."""
+    return finished_model(_folder(plan, inpainted, settings))
+
+
+def _folder(plan: RunPlan, inpainted: ArrayRef, settings: EncodeSettings) -> Path:
+    lineage = {"settings": settings_that_count(settings), "frames": inpainted.lineage}
+    return model_folder(plan.scan, "encoder", {"stage": "encode", "version": VERSION, **lineage})
+
+
 def _learning_set(
     store: ScanStore, inpainted: ArrayRef, settings: EncodeSettings
 ) -> tuple[npt.NDArray[np.float32], FrameRecipe]:
@@ -86,7 +96,12 @@ def _learning_set(
 def place_latent(plan: RunPlan, inpainted: ArrayRef, encoder: ModelRef, settings: EncodeSettings) -> ArrayRef:
     """Find or make the array; its lineage holds the encoder's weights."""
     spec = ArraySpec("latent", (settings.latent,), ("latent_component",), "float32", np.nan)
-    return place(plan, [spec], {"stage": "encode", "version": VERSION, "model": encoder.digest}, [inpainted])[0]
+    return place(plan, [spec], encode_stage(encoder), [inpainted])[0]
+
+
+def encode_stage(encoder: ModelRef) -> dict[str, Any]:
+    """What decides the numbers, but for the inputs."""
+    return {"stage": "encode", "version": VERSION, "model": encoder.digest}
 
 
 @stage_task("encode")

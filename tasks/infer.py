@@ -10,8 +10,8 @@ from dlsia_core.inpainting import InpaintingRecipe, predict
 from tasks.devices import device_slot
 from tasks.models import ModelRef, network_of
 from tasks.settings.stages import InferSettings
-from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
-from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+from tasks.stage import ReadableFrames, RunPlan, StageRun, place, run_shards, stage_task
+from tasks.store import ArrayRef, ArraySpec, FrameRange, open_store
 from tasks.tile import AXES
 from tasks.workers import Workers
 
@@ -24,7 +24,12 @@ def place_predictions(plan: RunPlan, tiles: ArrayRef, model: ModelRef) -> ArrayR
     """Find or make the array; its lineage holds the model's weights."""
     shape = open_store(plan.scan).array(tiles.path).shape[1:]
     spec = ArraySpec("predictions", shape, AXES, "float32", np.nan)
-    return place(plan, [spec], {"stage": "infer", "version": VERSION, "model": model.digest}, [tiles])[0]
+    return place(plan, [spec], infer_stage(model), [tiles])[0]
+
+
+def infer_stage(model: ModelRef) -> dict[str, Any]:
+    """What decides the numbers, but for the inputs."""
+    return {"stage": "infer", "version": VERSION, "model": model.digest}
 
 
 @stage_task("infer")
@@ -33,18 +38,20 @@ def infer_batch(
 ) -> StageRun:
     """Predict the tiles of the frames that are not done yet."""
     with device_slot(settings.device) as device:
-        compute = _Infer(tiles.path, model, str(device), settings.batch_size)
+        compute = InferTiles(tiles.path, model, str(device), settings.batch_size)
         return run_shards([predictions], frames, compute, ONE_AT_A_TIME)
 
 
 @dataclass(frozen=True)
-class _Infer:
+class InferTiles:
+    """Computes the predictions for tiles, whose array's name is given."""
+
     tiles: str
     model: ModelRef
     device: str
     batch_size: int
 
-    def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
+    def __call__(self, store: ReadableFrames, start: int, stop: int) -> list[npt.NDArray[Any]]:
         tiles = store.read(self.tiles, start, stop)
         network, description = network_of(self.model)
         flat = tiles.reshape(-1, *tiles.shape[2:])

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from dlsia_core.resize import AreaResizer, resize_bicubic, resized_coordinates
 from tasks.settings.stages import NormalizeSettings
-from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
-from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+from tasks.stage import ReadableFrames, RunPlan, StageRun, place, run_shards, stage_task
+from tasks.store import ArrayRef, ArraySpec, FrameRange, open_store
 from tasks.workers import Workers
 
 VERSION = 1
@@ -22,13 +22,17 @@ def place_normalized(plan: RunPlan, counts: ArrayRef, valid: ArrayRef, settings:
     shape = settings.shape or frame_shape
     attributes = {"scale": settings.intensity_scale().to_dict(), "long_name": "normalized counts; NaN: not measured"}
     spec = ArraySpec("normalized", shape, ("row", "column"), "float32", np.nan, attributes=attributes)
-    stage = {"stage": "normalize", "version": VERSION, "settings": settings.model_dump(mode="json")}
-    [normalized] = place(plan, [spec], stage, [counts, valid])
+    [normalized] = place(plan, [spec], normalize_stage(settings), [counts, valid])
     group = normalized.path.removesuffix("normalized")
     for axis, name, size, resized in zip("yx", ("row", "column"), frame_shape, shape, strict=True):
         units = {"units": "pixel", "long_name": f"position on {axis} of the pixel's center"}
         store.require_axis(group + name, resized_coordinates(size, resized), units)
     return normalized
+
+
+def normalize_stage(settings: NormalizeSettings) -> dict[str, Any]:
+    """What decides the numbers, but for the inputs."""
+    return {"stage": "normalize", "version": VERSION, "settings": settings.model_dump(mode="json")}
 
 
 @stage_task("normalize")
@@ -41,16 +45,18 @@ def normalize_batch(
     workers: Workers,
 ) -> StageRun:
     """Normalize the frames that are not done yet."""
-    return run_shards([normalized], frames, _Normalize(counts.path, valid.path, settings), workers)
+    return run_shards([normalized], frames, NormalizeFrames(counts.path, valid.path, settings), workers)
 
 
 @dataclass(frozen=True)
-class _Normalize:
+class NormalizeFrames:
+    """Computes frames of `normalized` from those of `counts` and `valid`, whose names are given."""
+
     counts: str
     valid: str
     settings: NormalizeSettings
 
-    def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
+    def __call__(self, store: ReadableFrames, start: int, stop: int) -> list[npt.NDArray[Any]]:
         counts, valid = store.read(self.counts, start, stop), store.read(self.valid, start, stop)
         shape = self.settings.shape or counts.shape[1:]
         resized = np.empty((len(counts), *shape), np.float32)

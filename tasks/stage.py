@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,17 @@ from tasks.workers import Workers, run_over
 P = ParamSpec("P")
 R = TypeVar("R")
 Values = npt.NDArray[Any]
+
+
+class ReadableFrames(Protocol):
+    """What the computation of a shard needs of a store: frames of its arrays, and what is attached to the scan."""
+
+    def read(self, name: str, start: int, stop: int) -> Values:
+        """Frames start to stop of an array, (frame, …)."""
+        ...
+
+    @property
+    def attributes(self) -> dict[str, Any]: ...
 
 
 def heals_with_time(_task: object, _run: TaskRun, state: State[Any]) -> bool:

@@ -11,8 +11,8 @@ from dlsia_core.gaps import DEAD, INPAINTED, MEASURED, provenance
 from dlsia_core.stitching import merge_measured, stitch
 from dlsia_core.tiling import TileGrid
 from tasks.settings.stages import StitchSettings
-from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
-from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+from tasks.stage import ReadableFrames, RunPlan, StageRun, place, run_shards, stage_task
+from tasks.store import ArrayRef, ArraySpec, FrameRange, open_store
 from tasks.workers import Workers
 
 VERSION = 1
@@ -32,10 +32,14 @@ def place_stitched(
         ArraySpec("inpainted", shape, ("row", "column"), "float32", np.nan),
         ArraySpec("provenance", shape, ("row", "column"), "uint8", NOT_PROCESSED, attributes=attributes),
     ]
-    stage = {"stage": "stitch", "version": VERSION, "settings": settings.model_dump(mode="json")}
     inputs = [normalized] if predictions is None else [normalized, predictions]
-    inpainted, origin = place(plan, specs, stage, inputs)
+    inpainted, origin = place(plan, specs, stitch_stage(settings), inputs)
     return inpainted, origin
+
+
+def stitch_stage(settings: StitchSettings) -> dict[str, Any]:
+    """What decides the numbers, but for the inputs."""
+    return {"stage": "stitch", "version": VERSION, "settings": settings.model_dump(mode="json")}
 
 
 @stage_task("stitch")
@@ -50,17 +54,19 @@ def stitch_batch(
 ) -> StageRun:
     """Stitch the frames that are not done yet."""
     path = None if predictions is None else predictions.path
-    return run_shards(outputs, frames, _Stitch(normalized.path, path, grid, settings), workers)
+    return run_shards(outputs, frames, StitchFrames(normalized.path, path, grid, settings), workers)
 
 
 @dataclass(frozen=True)
-class _Stitch:
+class StitchFrames:
+    """Computes `inpainted` and `provenance`; None: without predictions."""
+
     normalized: str
     predictions: str | None
     grid: TileGrid
     settings: StitchSettings
 
-    def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
+    def __call__(self, store: ReadableFrames, start: int, stop: int) -> list[npt.NDArray[Any]]:
         normalized = store.read(self.normalized, start, stop)
         reach = reach_in_rows(self.settings.reach_px, store.attributes["frame_shape"], normalized.shape[1:])
         origin = np.empty(normalized.shape, np.uint8)

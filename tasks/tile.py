@@ -10,8 +10,8 @@ from qlty import NCYXQuilt
 
 from dlsia_core.tiling import TileGrid
 from tasks.settings.stages import TileSettings
-from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
-from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+from tasks.stage import ReadableFrames, RunPlan, StageRun, place, run_shards, stage_task
+from tasks.store import ArrayRef, ArraySpec, FrameRange, open_store
 from tasks.workers import Workers
 
 VERSION = 1
@@ -22,8 +22,12 @@ def place_tiles(plan: RunPlan, normalized: ArrayRef, grid: TileGrid, settings: T
     """Find or make the array, with the tiles' top left pixels among its attributes."""
     attributes = {"origins": [list(map(int, origin)) for origin in grid.origins], "step": list(grid.step)}
     spec = ArraySpec("tiles", (grid.n_tiles, *grid.tile_shape), AXES, "float32", np.nan, attributes=attributes)
-    stage = {"stage": "tile", "version": VERSION, "settings": settings.model_dump(mode="json")}
-    return place(plan, [spec], stage, [normalized])[0]
+    return place(plan, [spec], tile_stage(settings), [normalized])[0]
+
+
+def tile_stage(settings: TileSettings) -> dict[str, Any]:
+    """What decides the numbers, but for the inputs."""
+    return {"stage": "tile", "version": VERSION, "settings": settings.model_dump(mode="json")}
 
 
 def grid_of(normalized: ArrayRef, settings: TileSettings) -> TileGrid:
@@ -35,15 +39,17 @@ def grid_of(normalized: ArrayRef, settings: TileSettings) -> TileGrid:
 @stage_task("tile")
 def tile_batch(frames: FrameRange, normalized: ArrayRef, tiles: ArrayRef, grid: TileGrid, workers: Workers) -> StageRun:
     """Cut the frames that are not done yet."""
-    return run_shards([tiles], frames, _Tile(normalized.path, grid), workers)
+    return run_shards([tiles], frames, CutFrames(normalized.path, grid), workers)
 
 
 @dataclass(frozen=True)
-class _Tile:
+class CutFrames:
+    """Cuts frames of `normalized`, whose name is given."""
+
     normalized: str
     grid: TileGrid
 
-    def __call__(self, store: ScanStore, start: int, stop: int) -> list[npt.NDArray[Any]]:
+    def __call__(self, store: ReadableFrames, start: int, stop: int) -> list[npt.NDArray[Any]]:
         return [cut_with_qlty(store.read(self.normalized, start, stop), self.grid)]
 
 

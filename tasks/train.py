@@ -94,6 +94,11 @@ def has_begun(plan: RunPlan, tiles: ArrayRef, stages: StageSettings) -> bool:
     return model_folder(plan.scan, "inpainting", _origin(tiles, stages)).exists()
 
 
+def own_model(plan: RunPlan, tiles: ArrayRef, stages: StageSettings) -> ModelRef | None:
+    """The scan's own model of these settings, if its training has ended."""
+    return finished_model(model_folder(plan.scan, "inpainting", _origin(tiles, stages)))
+
+
 def _origin(tiles: ArrayRef, stages: StageSettings) -> dict[str, Any]:
     """All that decides the scan's own model, but for its frames."""
     settings = settings_that_count(stages.train)

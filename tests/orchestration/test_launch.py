@@ -99,6 +99,7 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
         for name in (
             "process-scan",
             "ingest-scan",
+            "plan-scan",
             "train-inpainting",
             "compare-inpainting",
             "sweep-inpainting",

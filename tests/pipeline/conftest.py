@@ -5,6 +5,7 @@ write_scan     writes a small scan with rings, gaps and a beamstop
 write_blank    writes a frame without a measured pixel
 write_strange  writes frames of another sample
 ingest_all     surveys and ingests a source without a Prefect server, as the flow does
+stage_settings the settings, as JSON, as what stages take
 run_stages     the stages of process_scan, one after the other, without a Prefect server
 trained        folder of a small inpainting model, trained on such a scan
 flow_runs      runs process_scan and other flows in processes of their own; they may be killed
@@ -172,6 +173,11 @@ def small() -> Callable[..., dict[str, dict[str, Any]]]:
         return {stage: {**values, **changes.get(stage, {})} for stage, values in SMALL.items()}
 
     return settings
+
+
+@pytest.fixture(scope="session", name="stage_settings")
+def _stage_settings() -> Callable[..., tuple[IngestSettings, StageSettings]]:
+    return stage_settings
 
 
 def stage_settings(given: dict[str, dict[str, Any]]) -> tuple[IngestSettings, StageSettings]:

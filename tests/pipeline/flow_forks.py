@@ -18,6 +18,7 @@ import numpy as np
 
 from dlsia_core.latent import umap_coordinates
 from flows.compare_inpainting import compare_inpainting
+from flows.plan_scan import plan_scan
 from flows.process_scan import process_scan
 from flows.study_latent_space import study_latent_space
 from flows.sweep_inpainting import sweep_inpainting
@@ -25,6 +26,7 @@ from flows.train_inpainting import train_inpainting
 
 FLOWS = {
     "process_scan": process_scan,
+    "plan_scan": plan_scan,
     "train_inpainting": train_inpainting,
     "compare_inpainting": compare_inpainting,
     "sweep_inpainting": sweep_inpainting,
