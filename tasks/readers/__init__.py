@@ -13,7 +13,15 @@ from tasks.readers.files import find_files
 from tasks.readers.frames import FilePeek, Frame, FrameFile
 from tasks.readers.gaps import gap_valid
 from tasks.readers.headers import HeaderFacts, header_facts
-from tasks.readers.names import file_format, find_doubles, frame_number, natural_key
+from tasks.readers.names import (
+    file_format,
+    find_doubles,
+    frame_number,
+    natural_key,
+    packed_otherwise,
+    series_and_number,
+    unpacked,
+)
 from tasks.readers.opening import open_file, peek_file
 from tasks.readers.validity import ValidityRule, check_rule, valid_pixels
 
@@ -32,6 +40,9 @@ __all__ = [
     "header_facts",
     "natural_key",
     "open_file",
+    "packed_otherwise",
     "peek_file",
+    "series_and_number",
+    "unpacked",
     "valid_pixels",
 ]

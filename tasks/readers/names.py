@@ -64,6 +64,19 @@ def frame_number(path: str | Path) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
+def series_and_number(path: Path) -> tuple[str, int | None]:
+    """What the names of a scan's files share, and the number by which they differ: the last one in the name.
+
+    >>> series_and_number(Path("/d/a_0009.cbf")), series_and_number(Path("dark.edf"))
+    (('/d/a_*', 9), ('dark', None))
+    """
+    name = stem(path)
+    found = re.fullmatch(r"(.*?)([0-9]+)([^0-9]*)", name)
+    if found is None:
+        return str(path.with_name(name)), None
+    return str(path.with_name(f"{found[1]}*{found[3]}")), int(found[2])
+
+
 def find_doubles(files: Iterable[Path]) -> dict[Path, Path]:
     """Files that hold the same frame as another one in the list: double -> the one that is kept.
 
@@ -73,10 +86,25 @@ def find_doubles(files: Iterable[Path]) -> dict[Path, Path]:
     kept: dict[Path, Path] = {}
     doubles: dict[Path, Path] = {}
     for path in sorted(files, key=lambda path: order.index(packing(path))):
-        first = kept.setdefault(path.with_name(_unpacked_name(path)), path)
+        first = kept.setdefault(unpacked(path), path)
         if first != path:
             doubles[path] = first
     return doubles
+
+
+def unpacked(path: Path) -> Path:
+    """The path without `.gz` or `.bz2`: the same for all files that hold the same frame side by side."""
+    return path.with_name(_unpacked_name(path))
+
+
+def packed_otherwise(path: Path) -> list[Path]:
+    """Where the same frame would be if it were packed, or packed in another way.
+
+    >>> [other.name for other in packed_otherwise(Path("a.cbf.gz"))]
+    ['a.cbf', 'a.cbf.bz2']
+    """
+    bare = unpacked(path)
+    return [other for suffix in ("", *PACKINGS) if (other := bare.with_name(bare.name + suffix)) != path]
 
 
 def _unpacked_name(path: Path) -> str:
