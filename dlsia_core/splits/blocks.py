@@ -114,6 +114,20 @@ def split_blocks(
     return np.broadcast_to(split, shape).copy() if together else split
 
 
+def block_numbers(shape: Sequence[int], block_shape: Sequence[int]) -> NDArray[np.int64]:
+    """Number of the block of each pixel, int64 of `shape`, of the blocks that `split_blocks` shares out.
+
+    Each frame has its own where shape has one axis more than block_shape.
+
+    >>> block_numbers((2, 1, 5), (1, 2)).tolist()
+    [[[0, 0, 1, 1, 1]], [[2, 2, 3, 3, 3]]]
+    """
+    shape, block_shape = tuple(shape), tuple(block_shape)
+    _check(shape, block_shape, guard=0)
+    grid = _grid(shape, block_shape if len(shape) == len(block_shape) else (1, *block_shape))
+    return np.ravel_multi_index(np.ix_(*grid), [int(axis[-1]) + 1 for axis in grid]).astype(np.int64)
+
+
 def in_set(split: SplitArray, name: str) -> NDArray[np.bool_]:
     """True for the pixels of "training", "validation" or "test".
 

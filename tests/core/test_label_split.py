@@ -1,0 +1,125 @@
+"""Labels are shared out in whole blocks that keep apart; figures and sets come from held-out ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_cdt
+
+from dlsia_core.errors import ArrayError
+from dlsia_core.segmentation.judged import JudgedPixels, calibrated_sets, class_scores, matrix_of, set_coverage
+from dlsia_core.segmentation.label_split import LABEL_SETS, split_labels
+from dlsia_core.segmentation.learning_tiles import tile_label, windows_with
+from dlsia_core.segmentation.windows import windows
+
+SHARES = (0.4, 0.1, 0.25, 0.25)
+
+
+def scribbles(shape: tuple[int, ...], seed: int, share: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < share, rng.integers(0, 2, shape), 255).astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(40, 90), st.integers(40, 90)),
+    seed=st.integers(0, 5),
+    guard=st.integers(1, 5),
+    share=st.sampled_from([0.05, 1.0]),
+    separate=st.booleans(),
+)
+def test_sets_hold_all_classes_keep_apart_and_hold_labelled_pixels_only(shape, seed, guard, share, separate):
+    label = scribbles(shape, seed, share)
+    split = split_labels(label, SHARES, guard=guard, seed=seed, separate=separate)
+    assert ((split.sets == 255) | (label != 255)).all()
+    used = [number for number, name in enumerate(LABEL_SETS) if split.pixels[name]]
+    assert used == [0, 1, 2, 3] or split.notes
+    for number in used:
+        assert set(np.unique(label[split.sets == number])) == {0, 1}
+    frames = range(shape[0]) if separate else [slice(None)]
+    for frame in frames:
+        for number in used:
+            here, others = split.sets[frame] == number, np.isin(split.sets[frame], [n for n in used if n != number])
+            if here.any() and others.any():
+                assert distance_transform_cdt(~here, "chessboard")[others].min() > guard
+    blocks = [set(split.unit[split.sets == number]) for number in used]
+    assert sum(map(len, blocks)) == len(set.union(*blocks))
+
+
+def test_the_same_seed_gives_the_same_sets():
+    label = scribbles((2, 60, 60), 0, 0.5)
+    first, again, other = (split_labels(label, SHARES, guard=2, seed=seed).sets for seed in (3, 3, 4))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_what_few_labels_do_not_allow_is_given_up_and_said():
+    label = np.full((1, 40, 40), 255, np.uint8)
+    label[0, 2:5, 2:5], label[0, 30:33, 30:33] = 0, 1
+    split = split_labels(label, SHARES, guard=2, seed=0)
+    assert split.pixels == {"training": 18, "validation": 0, "calibration": 0, "test": 0}
+    assert "all are trained on" in split.notes[0]
+    strips = np.full((1, 8, 160), 255, np.uint8)
+    strips[0, :2], strips[0, 4:6] = 0, 1
+    split = split_labels(strips, SHARES, guard=2, seed=0, block=50)
+    assert (split.pixels["calibration"], split.pixels["validation"] > 0) == (0, True)
+    assert "there is no calibration" in split.notes[0]
+
+
+def test_nothing_labelled_is_refused():
+    with pytest.raises(ArrayError, match="no pixel is labelled"):
+        split_labels(np.full((1, 9, 9), 255, np.uint8), SHARES, guard=1, seed=0)
+
+
+def test_every_pixel_of_a_set_is_learned_once():
+    label = scribbles((2, 50, 70), 0, 0.3)
+    there = split_labels(label, SHARES, guard=2, seed=0).where("training")
+    counts = np.zeros(label.shape, int)
+    for window in windows_with(there, windows(label.shape, (1, 24, 24), (0, 4, 4))):
+        tile = tile_label(label, there, window)
+        counts[window.outer] += tile != 255
+        learned = tile != 255
+        assert (tile[learned] == label[window.outer][learned]).all()
+    assert (counts == there).all()
+
+
+def pixels_of(units: int, per_unit: int, seed: int, noise: float = 1.0) -> JudgedPixels:
+    rng = np.random.default_rng(seed)
+    unit = np.repeat(np.arange(units), per_unit)
+    truth = (rng.random(len(unit)) < 0.3).astype(np.uint8)
+    logit = 3 * (truth - 0.5) + noise * rng.normal(size=len(unit)) + 0.3 * rng.normal(size=units)[unit]
+    fore = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    both = np.stack([1 - fore, fore], axis=1)
+    return JudgedPixels(both, np.zeros_like(both), truth, unit)
+
+
+def test_scores_are_those_of_the_confusion_matrix():
+    pixels = pixels_of(10, 50, 0)
+    matrix = matrix_of(pixels)
+    rows = class_scores(pixels, ("back", "fore"))
+    assert [row["class"] for row in rows] == ["back", "fore", "mean"]
+    for number, row in enumerate(rows[:2]):
+        hits, there, answered = matrix[number, number], matrix[number].sum(), matrix[:, number].sum()
+        assert row["f1"] == pytest.approx(2 * hits / (there + answered))
+        assert row["iou"] == pytest.approx(hits / (there + answered - hits))
+        assert row["f1_low"] < row["f1"] < row["f1_high"]
+        assert (row["pixels"], row["blocks"]) == (there, 10)
+    assert rows[2]["f1"] == pytest.approx((rows[0]["f1"] + rows[1]["f1"]) / 2)
+    assert rows[2]["pixels"] == 500
+
+
+def test_scores_of_one_block_have_no_interval():
+    row = class_scores(pixels_of(1, 50, 0), ("back", "fore"))[1]
+    assert (row["f1_low"], row["f1_high"]) == (None, None)
+    assert row["f1"] > 0
+
+
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_sets_hold_the_truth_of_each_class_as_often_as_promised(noise):
+    calibration = calibrated_sets(pixels_of(400, 50, 1, noise), 0.9)
+    found = set_coverage(calibration, pixels_of(400, 50, 2, noise), ("back", "fore"))
+    for row in found["classes"]:
+        assert row["low"] < row["coverage"] < row["high"]
+        assert 0.88 < row["coverage"] < 0.92
+    assert sum(found["size_shares"]) == pytest.approx(1)
+    assert found["promised"] == 0.9
