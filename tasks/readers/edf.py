@@ -18,6 +18,8 @@ from tasks.readers.sidecar import sidecar_values
 _END = re.compile(rb"\}\r?\n")
 _BLANK = b" \t\r\n\0"
 _LONGEST_HEADER = 2**20
+# Writers round up to blocks of 512 bytes; more than that means that Dim_1, Dim_2 or DataType is damaged.
+_LONGEST_PADDING = 512
 # Names that occur in files: EDF and SAXS (ESRF), and those of fit2d and SPEC.
 _TYPES = {
     "int8": ("signedbyte", "signed8"),
@@ -156,7 +158,8 @@ def _pixel_format(header: dict[str, str]) -> tuple[tuple[int, int], np.dtype[Any
             raise UnsupportedError(f"{name} = {_value(header, name)} is not supported")
     if (_value(header, "Compression") or "none").lower() not in ("none", "nocompression", "no specific value"):
         raise UnsupportedError(f"Compression = {_value(header, 'Compression')} is not supported")
-    rows, columns = int(_value(header, "Dim_2") or 1), int(_value(header, "Dim_1") or 0)
+    # Not 1 where Dim_2 is missing: a damaged name would make the first row the image.
+    rows, columns = int(_value(header, "Dim_2") or 0), int(_value(header, "Dim_1") or 0)
     if min(rows, columns) < 1:
         raise ValueError(f"{rows} x {columns} pixels declared")
     name, order = (_value(header, "DataType") or "").lower(), (_value(header, "ByteOrder") or "").lower()
@@ -176,6 +179,6 @@ def _stored_size(header: dict[str, str]) -> int:
     (rows, columns), dtype = _pixel_format(header)
     needed = rows * columns * dtype.itemsize
     size = needed if declared is None else int(declared)
-    if size < needed:
+    if not needed <= size < needed + _LONGEST_PADDING:
         raise ValueError(f"{size} bytes declared for {rows} x {columns} pixels of {dtype.name}, which need {needed}")
     return size

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from tasks.errors import FrameReadError, PipelineError
 
 AGAIN = "Wait until it is completely written, or copy it again from its source."
 CONVERT = "Convert it to a kind of file that is read."
+LARGEST_FRAME_BYTES = 2**32
 # What a network file system says while it is away, and what a full disk says.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EREMOTEIO, errno.ENOTCONN, errno.ENOSPC}
 
@@ -20,6 +23,13 @@ class UnsupportedError(ValueError):
 def refusal(path: Path, problem: str, advice: str = AGAIN) -> FrameReadError:
     """The error for a file that is not read: which file, what is wrong, what to do."""
     return FrameReadError(f"{path}: {problem}. {advice}")
+
+
+def check_frame_size(path: Path, shape: tuple[int, int], dtype: str) -> None:
+    """Refuse frames that are larger than any detector's, before memory is asked for: one flipped bit makes them so."""
+    n_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    if n_bytes > LARGEST_FRAME_BYTES:
+        raise refusal(path, f"its header is damaged: it declares frames of {shape[0]} x {shape[1]} {dtype}")
 
 
 def changed(path: Path) -> FrameReadError:

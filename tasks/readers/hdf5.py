@@ -16,13 +16,14 @@ import numpy as np
 
 from tasks.readers.digest import stored_digest
 from tasks.readers.frames import FilePeek, Frame, FrameFile, native
-from tasks.readers.guard import UnsupportedError, changed, reading, refusal
+from tasks.readers.guard import UnsupportedError, changed, check_frame_size, reading, refusal
 from tasks.readers.linked import linked_files
 from tasks.readers.names import natural_key
 from tasks.readers.nexus import facts_of, image_datasets
 from tasks.readers.remembered import Stamp, stamp
 from tasks.readers.written import check_sources, check_written
 
+MOST_DECLARED_AHEAD = 100_000
 _DETECTOR = re.compile(r"(^|/)detector(_[0-9]+)?/(description|name|local_name)$")
 
 
@@ -60,6 +61,8 @@ class _Stack:
         self.n_frames = sum(map(_n_frames, images))
         if not self.n_frames:
             raise ValueError("no frames written yet")
+        check_frame_size(path, self.shape, self.dtype)
+        _check_number(images)
 
     def peek(self, before: list[Stamp]) -> FilePeek:
         """The master stands for all its files: sum of sizes, newest time."""
@@ -96,8 +99,21 @@ class _Stack:
         raise IndexError(index)
 
 
+def _check_number(images: list[Any]) -> None:
+    """Frames may be declared before they are written, but not by the million: then a bit of their number is flipped."""
+    for dataset in images:
+        if not dataset.is_virtual and dataset.chunks is not None:
+            stored = dataset.id.get_num_chunks() * _n_frames_of(dataset.chunks)
+            if _n_frames(dataset) > MOST_DECLARED_AHEAD + 10 * stored:
+                raise ValueError(f"{dataset.name} declares {_n_frames(dataset)} frames, {stored} are stored")
+
+
 def _n_frames(dataset: Any) -> int:
-    return int(np.prod(dataset.shape[:-2], dtype=np.int64))
+    return _n_frames_of(dataset.shape)
+
+
+def _n_frames_of(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[:-2], dtype=np.int64))
 
 
 def _unchanged(path: Path, before: list[Stamp]) -> None:

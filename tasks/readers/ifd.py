@@ -16,6 +16,8 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _KINDS = {1: "uint", 2: "int", 3: "float"}
 _MOST_ENTRIES = 4096
+# Deflate reaches 1032, LZW 1365 at most; memory for more is not asked for.
+_MOST_PIXELS_PER_BYTE = 2000
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,15 @@ def directories(stream: BinaryIO) -> list[Directory]:
         found.append(_checked(tags, walker, len(found)))
     if not found:
         raise ValueError("a TIFF file without an image")
+    _refuse_overlaps(walker)
     return found
 
 
 class _Walker:
     def __init__(self, stream: BinaryIO, length: int) -> None:
         self.stream, self.length = stream, length
+        self.headers: list[tuple[int, int]] = [(0, 8)]
+        self.pixels: list[tuple[int, int]] = []
         start = self._at(0, 4)
         self.order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
         version = struct.unpack(self.order + "H", start[2:])[0] if self.order else 0
@@ -77,11 +82,15 @@ class _Walker:
             raise ValueError(f"a directory with {n_entries} entries")
         start = offset + struct.calcsize("=" + self.count)
         block = self._at(start, n_entries * self.entry)
+        self.headers.append((offset, start + len(block) - offset))
         tags = {}
         for i in range(n_entries):
             one = block[i * self.entry : (i + 1) * self.entry]
             tag, kind, count = struct.unpack_from(self.order + "HH" + self.word, one)
-            tags[tag] = (kind, count, one[-struct.calcsize("=" + self.word) :])
+            field = one[-struct.calcsize("=" + self.word) :]
+            tags[tag] = (kind, count, field)
+            if (n_bytes := _SIZES.get(kind, 1) * count) > len(field):
+                self.headers.append((self.word_of(field), n_bytes))
         return tags, self._number(self.word, start + n_entries * self.entry)
 
     def raw(self, entry: tuple[int, int, bytes]) -> bytes:
@@ -95,9 +104,13 @@ class _Walker:
 
     def numbers(self, tags: dict[int, Any], *names: int) -> list[int]:
         """Integers of the first of these tags that is there."""
-        entry = next((tags[name] for name in names if name in tags), None)
-        if entry is None or entry[0] not in _CODES:
+        name = next((name for name in names if name in tags), None)
+        if name is None:
             return []
+        entry = tags[name]
+        if entry[0] not in _CODES:
+            # To pass over it would take unsigned pixels for signed ones, where only its type is damaged.
+            raise ValueError(f"tag {name} holds type {entry[0]}, where integers are needed")
         return list(struct.unpack(f"{self.order}{entry[1]}{_CODES[entry[0]]}", self.raw(entry)))
 
 
@@ -111,8 +124,12 @@ def _checked(tags: dict[int, Any], walker: _Walker, index: int) -> Directory:
     dtype = np.dtype(f"{_KINDS[kinds[0]]}{bits[0]}")
     n_bytes = _inside(walker, tags, index)
     needed = width[0] * height[0] * dtype.itemsize
-    if walker.numbers(tags, 259) in ([], [1]) and n_bytes < needed:
+    is_plain, is_tiled = walker.numbers(tags, 259) in ([], [1]), 324 in tags
+    # Tiles reach over the edges. More bytes than needed mean that the width, the height or the type is damaged.
+    if is_plain and (n_bytes < needed or (n_bytes > needed and not is_tiled)):
         raise ValueError(f"image {index} has {n_bytes} bytes of pixels where {needed} are needed")
+    if needed > _MOST_PIXELS_PER_BYTE * n_bytes:
+        raise ValueError(f"image {index} has {n_bytes} bytes for {needed} of pixels, which no compression achieves")
     model = walker.raw(tags[272]).split(b"\0")[0].decode("latin-1").strip() if 272 in tags else None
     # NewSubfileType: bit 0 a smaller version of another image, bit 2 a transparency mask.
     preview = bool((walker.numbers(tags, 254) or [0])[0] & 0b101)
@@ -131,4 +148,16 @@ def _inside(walker: _Walker, tags: dict[int, Any], index: int) -> int:
             raise ValueError(
                 f"truncated TIFF: a strip of image {index} ends at byte {offset + size}, the file at {walker.length}"
             )
+    walker.pixels += zip(offsets, sizes, strict=True)
     return sum(sizes)
+
+
+def _refuse_overlaps(walker: _Walker) -> None:
+    """A strip that shares bytes with another one, or with a directory, is not where its damaged offset says."""
+    headers = [(start, n_bytes, False) for start, n_bytes in walker.headers]
+    end, is_pixels = 0, False
+    for start, n_bytes, pixels in sorted([*headers, *((*one, True) for one in walker.pixels)]):
+        if start < end and (pixels or is_pixels):
+            raise ValueError(f"pixels share bytes with something else at byte {start}: an offset is damaged")
+        if start + n_bytes > end:
+            end, is_pixels = start + n_bytes, pixels

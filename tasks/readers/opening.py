@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.readers import cbf, edf, hdf5, stack, tiff
 from tasks.readers.content import open_stored
 from tasks.readers.frames import FilePeek, FrameFile, Layout
-from tasks.readers.guard import refusal
+from tasks.readers.guard import check_frame_size, refusal
 from tasks.readers.names import ALLOWED, file_format
 from tasks.readers.packing import Source, packing, state_of, stored_bytes, unpack
 from tasks.readers.remembered import Stamp
@@ -81,6 +81,7 @@ def _format(path: Path) -> str:
 
 
 def _peek(path: Path, name: str, layout: Layout, state: Stamp) -> FilePeek:
+    check_frame_size(path, layout.shape, layout.dtype)
     return FilePeek(
         path=path,
         format=name,

@@ -146,6 +146,50 @@ def test_damaged_headers_raise_the_projects_own_error_or_none(make_file: Make, n
             continue
 
 
+@pytest.mark.parametrize("name", ["a.tif", "big.tif", "a.edf"])
+def test_a_flipped_bit_of_a_header_gives_no_frame_of_other_values(make_file: Make, name: str) -> None:
+    """A moved strip read 150 wrong pixels, a damaged width or Dim_2 cut the frame, and all of it passed for data."""
+    frames = _frames(1)
+    path = make_file(name, frames)
+    content = path.read_bytes()
+    head = content.index(frames[0, 0, :8].astype(">i4" if "big" in name else "<i4").tobytes())
+    rng = np.random.default_rng(31)
+    for place, bit in zip(rng.integers(head, size=250).tolist(), rng.integers(8, size=250).tolist(), strict=True):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        try:
+            found = _read_all(path)
+        except FrameReadError:
+            continue
+        # Of the type alone (SampleFormat) nothing else in a file tells; the other files of a scan do.
+        assert found.shape == frames.shape
+        assert found.dtype != frames.dtype or (found == frames).all()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_an_hdf5_file_with_a_flipped_bit_in_its_shape_costs_no_memory(make_file: Make, offset: int) -> None:
+    """One frame became 2**40 frames, each of them a line in the ledger, or a frame of terabytes."""
+    path = make_file("a.h5", _frames(1))
+    content = path.read_bytes()
+    shape = b"".join(size.to_bytes(8, "little") for size in (1, 40, 30))
+    damaged = bytearray(content)
+    damaged[content.index(shape) + 8 * offset + 5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(FrameReadError, match=r"a\.h5"):
+        peek_file(path)
+
+
+def test_a_compressed_tiff_with_a_flipped_bit_in_its_width_costs_no_memory(make_file: Make) -> None:
+    path = make_file("a_zlib.tif", _frames(1))
+    content = bytearray(path.read_bytes())
+    width = content.index(bytes([0, 1, 4, 0, 1, 0, 0, 0, 30, 0, 0, 0]))
+    content[width + 11] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FrameReadError, match=r"which no compression achieves|header is damaged"):
+        peek_file(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
