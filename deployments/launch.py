@@ -22,7 +22,7 @@ from prefect.settings import temporary_settings
 
 from deployments.registration import PREFECT_FILE, deploy_all, prepare
 from deployments.worker import prepared_start, running_worker
-from flows.embedded_server import running_server
+from flows.embedded_server import client_settings, running_server
 from flows.server_home import announce, home_folder, withdraw
 from tasks.errors import PipelineError, SourceError
 from tasks.readers import find_files
@@ -97,7 +97,7 @@ def running_deployments(prefect_file: Path = PREFECT_FILE, *, many_runs: bool = 
     """
     with ExitStack() as stack:
         url = stack.enter_context(running_server())
-        stack.enter_context(temporary_settings({"api.url": url}))
+        stack.enter_context(temporary_settings(client_settings(url)))
         prepare(url)
         start = stack.enter_context(prepared_start(home_folder(), url)) if many_runs else None
         stack.enter_context(running_worker(home_folder(), url))

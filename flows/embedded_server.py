@@ -24,7 +24,10 @@ from prefect.utilities.names import generate_slug
 
 from flows.server_api import Api
 from flows.server_home import (
+    RETRIES,
+    RETRY_CODE,
     ServerError,
+    auth_string,
     home_folder,
     is_announced,
     is_locked,
@@ -143,7 +146,7 @@ class ServedFlow(Flow[P, R]):
             return super().__call__(*args, **kwargs)
         with _used_server(DEFAULT_GRACE_S) as server:
             if server.note is None:
-                with temporary_settings({"api.url": server.url}):
+                with temporary_settings(client_settings(server.url)):
                     return super().__call__(*args, **kwargs)
             with temporary_settings(_own_server_settings(server.url)):
                 how: Literal["state", "result"] = "state" if kwargs.pop("return_state", False) else "result"
@@ -173,10 +176,22 @@ def _as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def client_settings(url: str) -> dict[str, Any]:
+    """Prefect's settings for calls to this server from this process; what the caller's environment says wins."""
+    settings: dict[str, Any] = {"api.url": url}
+    if auth := auth_string():
+        settings["api.auth_string"] = auth
+    if "PREFECT_CLIENT_RETRY_EXTRA_CODES" not in os.environ:
+        settings["client.retry_extra_codes"] = {RETRY_CODE}
+    if "PREFECT_CLIENT_MAX_RETRIES" not in os.environ:
+        settings["client.max_retries"] = RETRIES
+    return settings
+
+
 def _own_server_settings(url: str) -> dict[str, Any]:
     folder = home_folder() / "prefect"
     return {
-        "api.url": url,
+        **client_settings(url),
         "home": folder,
         "results.local_storage_path": folder / "storage",
         "results.default_serializer": "json",

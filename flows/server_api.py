@@ -8,6 +8,8 @@ import urllib.request
 from contextlib import suppress
 from typing import Any
 
+from flows.server_home import auth_string
+
 
 class Api:
     """The few calls of Prefect's API that are needed, with its CSRF token and the optional auth string."""
@@ -17,7 +19,7 @@ class Api:
         # No proxy: the server is on this machine.
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self._headers = {"Content-Type": "application/json"}
-        if auth := os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        if auth := auth_string():
             self._headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
 
     def call(self, path: str, body: dict[str, Any] | None = None, timeout_s: float = 10.0) -> Any:

@@ -22,6 +22,9 @@ from tasks.errors import PipelineError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
+# A server whose database is away answers 500, which Prefect's clients would not ask again; seven more times: 4 minutes.
+RETRY_CODE, RETRIES = 500, 7
+SERVER_SECRETS = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_", "PREFECT_SERVER_API_AUTH_STRING")
 MARK = "# Written by `make serve`, removed when the server stops."
 
 
@@ -165,13 +168,26 @@ def _free_port(port: int) -> int | None:
 
 
 def client_environment(home: Path, url: str) -> dict[str, str]:
-    """Return the environment for a process that talks to the server: a worker, Prefect's command line."""
+    """Return the environment for a process that talks to the server: a worker, Prefect's command line.
+
+    It holds nothing that only the server must know, because runs inherit it: the way to the database, above all.
+    """
+    caller = _plain_environment(home)
+    own = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": str(RETRY_CODE), "PREFECT_CLIENT_MAX_RETRIES": str(RETRIES)}
+    if auth := auth_string():
+        own["PREFECT_API_AUTH_STRING"] = auth
     return {
-        **_plain_environment(home),
+        **own,
+        **{key: value for key, value in caller.items() if not key.startswith(SERVER_SECRETS)},
         "PREFECT_API_URL": url,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
+
+
+def auth_string() -> str | None:
+    """Return `user:password` for the server, under either of Prefect's names for it; None where there is none."""
+    return os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
 
 
 def server_environment(home: Path, port: int) -> dict[str, str]:
@@ -185,8 +201,8 @@ def server_environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     }
-    if "PREFECT_API_AUTH_STRING" in caller:
-        own["PREFECT_SERVER_API_AUTH_STRING"] = caller["PREFECT_API_AUTH_STRING"]
+    if auth := auth_string():
+        own["PREFECT_SERVER_API_AUTH_STRING"] = auth
     return {**own, **caller}
 
 

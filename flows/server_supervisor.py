@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.server_api import Api
+from flows.server_janitor import Janitor
 from flows.server_home import HOST, ServerError, is_locked, locked, server_environment, withdraw, write_json
 
 POLL_S = 0.5
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 10.0
 DRAIN_LIMIT_S = 600.0
 MAX_RESTARTS = 5
@@ -64,6 +65,7 @@ class Supervisor:
         self.home = home
         self.port = port
         self.api = Api(f"http://{HOST}:{port}/api")
+        self.janitor = Janitor(self.api)
         self.countdown = Countdown(grace_s, since=time.monotonic())
         self.server: subprocess.Popen[bytes] | None = None
         self._users_changed = 0.0
@@ -105,6 +107,7 @@ class Supervisor:
                     raise ServerError(f"the Prefect server died {restarts} times; see {self.home / 'server.log'}")
                 self.start()
             used = self._reap()
+            self.janitor.look()
             if self.countdown.is_over(now=time.monotonic(), used=used, busy=self._is_busy()):
                 return
 

@@ -7,7 +7,7 @@ import numpy as np
 from dlsia_core.latent import hdbscan_clusters, umap_coordinates
 from tasks.logs import logger_of
 from tasks.settings.stages import ClusterSettings
-from tasks.stage import RunPlan, StageRun, locate, stage_task
+from tasks.stage import RunPlan, StageRun, locate, noted, stage_task
 from tasks.store import ArrayRef, FrameRange, open_store, shard_lineage
 
 VERSION = 1
@@ -39,5 +39,5 @@ def cluster_frames(plan: RunPlan, latent: ArrayRef, settings: ClusterSettings) -
         logger_of(__name__).info(
             "clusters: %d, noise: %d frames", len(np.unique(clusters[clusters >= 0])), np.sum(clusters < 0)
         )
-    run = StageRun("cluster", FrameRange(0, n_frames), computed, time.monotonic() - started, 0)
+    run = noted(plan.scan, StageRun("cluster", FrameRange(0, n_frames), computed, time.monotonic() - started, 0))
     return run, refs[0], refs[1]

@@ -26,7 +26,7 @@ from tasks.learning import (
 from tasks.models import ModelRef, network_of
 from tasks.networks import encoder_config, pooled_size
 from tasks.settings.stages import EncodeSettings
-from tasks.stage import RunPlan, StageRun, place, run_shards, stage_task
+from tasks.stage import RunPlan, StageRun, noted, place, run_shards, stage_task
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
 
 VERSION = 1
@@ -66,7 +66,8 @@ def train_encoder(
     }
     model = finish(folder, fitted, description)
     frames_seen = FrameRange(0, len(frames))
-    return StageRun("train-encoder", frames_seen, len(frames), time.monotonic() - started, 0), model
+    run = StageRun("train-encoder", frames_seen, len(frames), time.monotonic() - started, 0)
+    return noted(plan.scan, run), model
 
 
 def own_encoder(plan: RunPlan, inpainted: ArrayRef, settings: EncodeSettings) -> ModelRef | None:

@@ -18,7 +18,7 @@ from tasks.intake import read_file
 from tasks.readers import ValidityRule
 from tasks.settings.base import digest
 from tasks.settings.ingest import IngestSettings
-from tasks.stage import StageRun, stage_task
+from tasks.stage import StageRun, noted, stage_task
 from tasks.store import (
     ArrayRef,
     ArraySpec,
@@ -125,7 +125,8 @@ def ingest_batch(scan: ScanRef, settings: IngestSettings, workers: Workers) -> S
         bytes_written += _ingest_round(store, scan, pending[:room], settings, workers)
     store.publish()
     stop = len(store.frames.ingested)
-    return StageRun("ingest", FrameRange(start, stop), stop - first, time.monotonic() - started, bytes_written)
+    run = StageRun("ingest", FrameRange(start, stop), stop - first, time.monotonic() - started, bytes_written)
+    return noted(scan, run)
 
 
 @dataclass(frozen=True)

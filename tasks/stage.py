@@ -16,6 +16,7 @@ from dlsia_core.training import TrainingError
 from tasks.errors import PipelineError
 from tasks.settings.base import digest
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanRef, ScanStore, ShardFile, open_store, shard_lineage
+from tasks.store.ledger import now
 from tasks.store.scan_store import VARIANTS
 from tasks.workers import Workers, run_over
 
@@ -70,6 +71,14 @@ class StageRun:
     computed_frames: int
     seconds: float
     bytes_written: int
+
+
+def noted(scan: ScanRef, run: StageRun) -> StageRun:
+    """Write down in the scan's ledger what the run did, for those who count; returns the run."""
+    if run.computed_frames:
+        facts = {"frames": run.computed_frames, "seconds": round(run.seconds, 3), "bytes": run.bytes_written}
+        open_store(scan).work.append([{"stage": run.stage, **facts, "at": now()}])
+    return run
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ def run_shards(
     run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
     computed = sum(stop - start for _, start, stop in missing)
     stage = str(store.array(paths[0]).attrs["origin"]["stage"])  # type: ignore[index, call-overload]
-    return StageRun(stage, frames, computed, time.monotonic() - started, sum(written))
+    return noted(scan, StageRun(stage, frames, computed, time.monotonic() - started, sum(written)))
 
 
 def _void_rewrites(store: ScanStore, paths: Sequence[str], missing: Sequence[tuple[int, int, int]]) -> None:

@@ -1,6 +1,6 @@
 """Look at a source before any work: which frames are new, incomplete or double, and whether they fit together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,18 +12,23 @@ from tasks.readers import (
     ValidityRule,
     check_rule,
     file_format,
+    files_behind,
     find_doubles,
     find_files,
     open_file,
     packed_otherwise,
     peek_file,
 )
+from tasks.readers.content import CANNOT_OPEN
 from tasks.settings import confine
+from tasks.settings.paths import source_is_confined
 from tasks.store import FrameRecord, FrameState
 from tasks.store.ledger import FrameLedger
 
 UNREADABLE = "could not be read"
 """Begins the reason of frames that the file system did not give out: the next run tries them again."""
+STRAYS = 10
+"""Of so many files that agree, one may differ and is quarantined."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,12 @@ def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -
     """
     check_rule(rule)
     files = [_named_in_full(file) for file in find_files(source)]
-    for file in files:
-        confine(file, "source")
+    _refuse_what_is_outside(files)
     doubles = find_doubles(files) | _held_packed_otherwise(files, ledger)
     unknown = [file for file in files if file not in doubles and not _is_known(file, ledger)]
     with ThreadPoolExecutor(8) as pool:
         peeks = list(pool.map(_peek, unknown))
+    peeks = _without_strays(peeks)
     readable = [peek for peek in peeks if isinstance(peek, FilePeek)]
     _refuse_mixture(source, readable)
     if readable:
@@ -74,6 +79,18 @@ def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -
         tuple(sorted({peek.detector for peek in readable if peek.detector})),
         tuple(warnings),
     )
+
+
+def _refuse_what_is_outside(files: Sequence[Path]) -> None:
+    """Raise `SourceError` for files outside the allowed roots, and for HDF5 files that show such files as their own."""
+    for file in files:
+        confine(file, "source")
+        if source_is_confined() and file_format(file) == "hdf5":
+            for behind in files_behind(file):
+                try:
+                    confine(behind, "source")
+                except SourceError as error:
+                    raise SourceError(f"{file} links to another file: {error}") from error
 
 
 def _named_in_full(file: Path) -> Path:
@@ -104,7 +121,10 @@ def _is_known(file: Path, ledger: FrameLedger | None) -> bool:
         return False
     state = _state_of(file)
     return all(
-        (record.size_bytes, record.mtime_ns) == state and not record.reason.startswith(UNREADABLE) for record in records
+        (record.size_bytes, record.mtime_ns) == state
+        and not record.reason.startswith(UNREADABLE)
+        and CANNOT_OPEN not in record.reason  # it may have been away for a while, and be back as it was
+        for record in records
     )
 
 
@@ -159,6 +179,26 @@ def _was_altered(file: Path, known: dict[int, FrameRecord], n_frames: int) -> bo
         return False
     with open_file(file) as opened:
         return bool(opened.sha256 != ingested[0].sha256)
+
+
+def _without_strays(peeks: Sequence[FilePeek | FrameReadError]) -> list[FilePeek | FrameReadError]:
+    """Refuse single files that differ in shape or type from all the others: a scan of a night must not wait for them.
+
+    Where they are more than one in `STRAYS`, nobody can tell which of them are meant, and `_refuse_mixture` asks.
+    """
+    kinds = Counter((peek.shape, peek.dtype) for peek in peeks if isinstance(peek, FilePeek))
+    (usual, n_usual), *_ = kinds.most_common(1) or [((None, None), 0)]
+    if (kinds.total() - n_usual) * STRAYS > n_usual:
+        return list(peeks)
+    return [
+        FrameReadError(
+            f"{peek.path}: declares {peek.shape[0]} x {peek.shape[1]} {peek.dtype}, where the {n_usual} other files are "
+            f"{usual}: its header is damaged, or it is of another scan. Copy it again, or give it a store of its own"
+        )
+        if isinstance(peek, FilePeek) and (peek.shape, peek.dtype) != usual
+        else peek
+        for peek in peeks
+    ]
 
 
 def _refuse_mixture(source: str, peeks: Sequence[FilePeek]) -> None:

@@ -32,7 +32,7 @@ from tasks.networks import inpainter_config
 from tasks.normalized_frames import NormalizedFrames
 from tasks.planning import StageSettings, needs
 from tasks.settings.stages import TrainSettings
-from tasks.stage import RunPlan, StageRun, stage_task
+from tasks.stage import RunPlan, StageRun, noted, stage_task
 from tasks.store import ArrayRef, FrameRange, ScanStore, open_store
 from tasks.tile import grid_of
 
@@ -86,7 +86,8 @@ def train_on_scan(
         **trust,
     }
     model = finish(folder, fitted, description)
-    return StageRun("train", FrameRange(0, learning.n_frames), learning.n_frames, time.monotonic() - started, 0), model
+    run = StageRun("train", FrameRange(0, learning.n_frames), learning.n_frames, time.monotonic() - started, 0)
+    return noted(plan.scan, run), model
 
 
 def has_begun(plan: RunPlan, tiles: ArrayRef, stages: StageSettings) -> bool:

@@ -13,6 +13,7 @@ from tasks.readers.files import find_files
 from tasks.readers.frames import FilePeek, Frame, FrameFile
 from tasks.readers.gaps import gap_valid
 from tasks.readers.headers import HeaderFacts, header_facts
+from tasks.readers.linked import files_behind
 from tasks.readers.names import (
     file_format,
     find_doubles,
@@ -33,6 +34,7 @@ __all__ = [
     "ValidityRule",
     "check_rule",
     "file_format",
+    "files_behind",
     "find_doubles",
     "find_files",
     "frame_number",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def linked_files(file: h5py.File, path: Path) -> list[Path]:
     return list(dict.fromkeys(place(path, name) for name in _references(file) if name != "."))
 
 
+def files_behind(path: Path) -> list[Path]:
+    """All files whose content an HDF5 file can show as its own, also through others; none for an unreadable one."""
+    found: list[Path] = []
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        with suppress(FrameReadError, OSError), reading(here, "HDF5"), h5py.File(here, "r", locking=False) as file:
+            raw = [place(here, name) for name in _raw_files(file)]
+            new = [target for target in dict.fromkeys([*linked_files(file, here), *raw]) if target not in found]
+            found += new
+            waiting += [target for target in new if target not in raw]
+    return found
+
+
 def place(path: Path, name: str) -> Path:
     """Where HDF5 looks for a file named inside the file `path`: beside it, or at the absolute path if that exists."""
     target = Path(name)
@@ -66,6 +81,18 @@ def follow(group: h5py.Group, name: str, path: Path) -> Any:
             wanted = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else f"{item.name}/{part}"
             raise refusal(path, f"{wanted} is not there") from error
     return item
+
+
+def _raw_files(file: h5py.File) -> list[str]:
+    """Files without structure that hold the values of a dataset."""
+    names: list[str] = []
+
+    def look(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.extend(name for name, _, _ in item.external or ())
+
+    file.visititems(look)
+    return names
 
 
 def _references(group: h5py.Group) -> Iterator[str]:

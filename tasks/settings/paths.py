@@ -34,6 +34,11 @@ def models_root() -> Path:
     return own / "models"
 
 
+def source_is_confined() -> bool:
+    """Whether there are roots outside of which nothing may be read."""
+    return bool(SiteSettings().source_roots)
+
+
 def confine(path: str | Path, kind: Literal["source", "store"]) -> Path:
     """Return the absolute path with symbolic links resolved, if it lies under an allowed root.
 

@@ -20,6 +20,7 @@ from zarr.core.array import AsyncArray
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
+from tasks.store.journal import Journal
 from tasks.store.layout import CODECS, FORMAT, ArraySpec
 from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
 from tasks.store.lock import writer_lock
@@ -48,6 +49,8 @@ class ScanStore:
         self._scan_id = self._group.attrs["scan_id"]
         self.frames = FrameLedger(path / "ledger" / "frames.jsonl")
         self.shards = ShardLedger(path / "ledger" / "shards.jsonl")
+        self.work = Journal(path / "ledger" / "work.jsonl")
+        """A line for each task run that computed something: stage, frames, seconds, bytes. Nothing depends on it."""
 
     @classmethod
     def create(cls, path: Path) -> "ScanStore":
@@ -226,12 +229,7 @@ class ScanStore:
 
     def shard_file(self, path: str, shard: int) -> ShardFile:
         """Hash a shard's file after syncing it to disk; a shard of nothing but fill values has no file."""
-        file = self.shard_path(path, shard)
-        if not file.exists():
-            return ShardFile(hashlib.sha256(b"").hexdigest(), 0)
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-            return ShardFile(hashlib.file_digest(handle, "sha256").hexdigest(), file.stat().st_size)
+        return hash_file(self.shard_path(path, shard))
 
     def is_committed(self, path: str, shard: int, stop: int, lineage: str) -> bool:
         """True if the ledger says that the shard was computed from just this lineage, and its file is there."""
@@ -273,6 +271,15 @@ class ScanStore:
         if stop > start:
             _reaching(array, stop)[start:stop] = values
         array.resize((stop,))
+
+
+def hash_file(file: Path) -> ShardFile:
+    """Sync a shard's file to disk and hash it; no file is one of no bytes."""
+    if not file.exists():
+        return ShardFile(hashlib.sha256(b"").hexdigest(), 0)
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+        return ShardFile(hashlib.file_digest(handle, "sha256").hexdigest(), file.stat().st_size)
 
 
 def is_free(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -177,6 +178,32 @@ def test_a_source_outside_the_allowed_roots_is_refused(tmp_path, write_frames, m
             survey_source(str(source), None, ValidityRule())
 
 
+@pytest.mark.parametrize("how", ["link", "virtual", "raw", "through another"])
+def test_a_file_in_the_allowed_roots_shows_none_outside(tmp_path, monkeypatch, how):
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret"
+    for folder in (allowed, secret):
+        folder.mkdir()
+    hidden = secret / "hidden.h5"
+    with h5py.File(hidden, "w") as file:
+        file["entry/data/data"] = np.ones((2, 8, 9), "int32")
+    with h5py.File(allowed / "scan.h5", "w") as file:
+        if how == "link":
+            file["entry/data/data"] = h5py.ExternalLink(str(hidden), "/entry/data/data")
+        elif how == "virtual":
+            layout = h5py.VirtualLayout((2, 8, 9), "int32")
+            layout[:] = h5py.VirtualSource(str(hidden), "entry/data/data", (2, 8, 9))
+            file.create_virtual_dataset("entry/data/data", layout)
+        elif how == "raw":
+            file.create_dataset("entry/data/data", (2, 8, 9), "int32", external=[(str(hidden), 0, 576)])
+        else:
+            file["entry/data/data"] = h5py.ExternalLink("other.dat", "/deeper")
+    with h5py.File(allowed / "other.dat", "w") as file:
+        file["deeper"] = h5py.ExternalLink(str(hidden), "/entry/data/data")
+    monkeypatch.setenv("DLSIA_FLOWS_SOURCE_ROOTS", str(allowed))
+    with pytest.raises(SourceError, match=r"scan.h5 links to another file: .*hidden.h5.* outside the allowed roots"):
+        survey_source(str(allowed / "scan.h5"), None, ValidityRule())
+
+
 def test_a_store_outside_the_allowed_roots_is_refused(tmp_path, monkeypatch):
     from tasks.settings import confine
 
@@ -184,6 +211,10 @@ def test_a_store_outside_the_allowed_roots_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="DLSIA_FLOWS_STORE_ROOTS"):
         confine(tmp_path / "elsewhere" / "scan.zarr", "store")
     assert confine(tmp_path / "results" / "scan.zarr", "store") == tmp_path / "results" / "scan.zarr"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "link").symlink_to(tmp_path)
+    with pytest.raises(SettingsError, match="DLSIA_FLOWS_STORE_ROOTS"):
+        confine(tmp_path / "results" / "link" / "scan.zarr", "store")
 
 
 def test_verify_finds_a_flipped_bit_and_a_file_that_came_later(tmp_path, write_frames, ingest_all):
