@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsia_core.conformal.left_out import pooled_threshold
 from dlsia_core.conformal.quantile import (
     Threshold,
     Units,
@@ -36,6 +37,8 @@ class SetSettings:
         needs. Each class has its own threshold (Angelopoulos & Bates 2021, §4.2).
     randomized: of the adaptive method: smaller sets by a random number for each pixel.
     nonempty: the most likely class is always in the set; it makes sets larger only, so the promise holds.
+    pooled: True = the promise is for a pixel drawn from all pixels of new units, on average, and not guaranteed (see
+        `pooled_threshold`); False = for a pixel of a unit drawn first, guaranteed, and often exceeded.
     pixels_per_unit: calibrate on so many random pixels of each unit; None = on all.
     seed: of the random numbers.
     """
@@ -45,6 +48,7 @@ class SetSettings:
     per_class: bool = False
     randomized: bool = False
     nonempty: bool = True
+    pooled: bool = False
     pixels_per_unit: int | None = None
     seed: int = 0
 
@@ -53,6 +57,7 @@ class SetSettings:
             ("coverage", 0 < self.coverage < 1, "between 0 and 1, e.g. 0.9"),
             ("method", self.method in METHODS, f"one of {', '.join(METHODS)}"),
             ("randomized", not self.randomized or self.method == "adaptive", "False unless the method is adaptive"),
+            ("pooled", not self.pooled or self.pixels_per_unit is None, "False with pixels_per_unit: all count alike"),
             ("pixels_per_unit", self.pixels_per_unit is None or self.pixels_per_unit >= 1, "at least 1, or None"),
             ("seed", self.seed >= 0, "at least 0"),
         )
@@ -97,9 +102,13 @@ class SetCalibration:
         """What is promised, on what grounds, and where it says nothing; one sentence for each."""
         one = len(self.thresholds) == 1
         names = ["all classes"] if one else [f"class {c}" for c in range(self.classes)]
+        often, each = f"{self.settings.coverage:g}", "" if one else ", for each true class"
         lines = [
-            f"Sets contain the true class of a random pixel of a new unit with a probability of at least "
-            f"{self.settings.coverage:g}{'' if one else ', for each true class'}, on average over calibrations."
+            f"Sets contain the true class of {often} of the pixels of new units{each}, if these are like those of the "
+            "calibration; this is found by leaving out units, and not guaranteed."
+            if self.settings.pooled
+            else f"Sets contain the true class of a random pixel of a new unit with a probability of at least {often}"
+            f"{each}, on average over calibrations."
         ]
         needed = fewest_units(self.settings.coverage)
         for name, threshold in zip(names, self.thresholds, strict=True):
@@ -165,7 +174,8 @@ def calibrate_sets(
     scores = _true_scores(logits, label, counted, settings)[chosen]
     unit, truth = unit[chosen], truth[chosen]
     groups = [truth == c for c in range(classes)] if settings.per_class else [np.ones(len(truth), np.bool_)]
-    thresholds = tuple(hierarchical_threshold(scores[g], unit[g], settings.coverage) for g in groups)
+    rule = pooled_threshold if settings.pooled else hierarchical_threshold
+    thresholds = tuple(rule(scores[g], unit[g], settings.coverage) for g in groups)
     calibration = SetCalibration(settings, classes, thresholds)
     if any(t.units < fewest_units(settings.coverage) for t in thresholds):
         logger.warning("%s", calibration.statement)

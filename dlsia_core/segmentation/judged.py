@@ -66,12 +66,12 @@ def matrix_of(pixels: JudgedPixels) -> NDArray[np.int64]:
 
 
 def calibrated_sets(pixels: JudgedPixels, coverage: float, seed: int = 0) -> SetCalibration:
-    """Thresholds by class from calibration pixels, blocks being what is exchangeable.
+    """Thresholds by class from calibration pixels, each block left out in turn; all pixels count the same.
 
     Sets may be empty: where a network is right more often than promised, a pixel that is unusual for every class has
     none, and so the promise is met rather than exceeded.
     """
-    settings = SetSettings(coverage, per_class=True, nonempty=False, seed=seed)
+    settings = SetSettings(coverage, per_class=True, nonempty=False, pooled=True, seed=seed)
     return calibrate_sets(_logits(pixels), pixels.truth[None], settings, units=pixels.unit[None])
 
 

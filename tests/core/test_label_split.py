@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt
 
+from dlsia_core.conformal.left_out import pooled_threshold
+from dlsia_core.conformal.quantile import hierarchical_threshold
 from dlsia_core.errors import ArrayError
 from dlsia_core.segmentation.judged import JudgedPixels, calibrated_sets, class_scores, matrix_of, set_coverage
 from dlsia_core.segmentation.label_split import LABEL_SETS, split_labels
@@ -123,3 +125,26 @@ def test_sets_hold_the_truth_of_each_class_as_often_as_promised(noise):
         assert 0.88 < row["coverage"] < 0.92
     assert sum(found["size_shares"]) == pytest.approx(1)
     assert found["promised"] == 0.9
+
+
+def test_blocks_with_few_pixels_of_a_class_do_not_widen_its_sets():
+    """Units that weigh the same covered 97 % of the pixels where 90 % were promised."""
+    rng = np.random.default_rng(0)
+    sizes = np.tile([2, 400], 60)
+    unit = np.repeat(np.arange(120), sizes)
+    # Where a block has two pixels of the class they lie at a border, and are five times as strange.
+    strange = rng.exponential(size=(2, len(unit))) * np.where(sizes[unit] == 2, 5, 1)
+    shown, new = strange
+    pooled, by_unit = (rule(shown, unit, 0.9) for rule in (pooled_threshold, hierarchical_threshold))
+    assert (new <= pooled.value).mean() == pytest.approx(0.9, abs=0.01)
+    assert (new <= by_unit.value).mean() > 0.97
+
+
+def test_a_pooled_threshold_covers_what_is_left_out_as_often_as_promised():
+    rng = np.random.default_rng(1)
+    unit = np.repeat(np.arange(20), 50)
+    scores = rng.exponential(size=1000) + rng.exponential(size=20)[unit]
+    level_of_all = (scores <= pooled_threshold(scores, unit, 0.9).value).mean()
+    covered = [(scores[unit == u] <= np.quantile(scores[unit != u], level_of_all)).mean() for u in range(20)]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.01)
+    assert pooled_threshold(scores[:400], unit[:400], 0.9).value == np.inf  # eight units
