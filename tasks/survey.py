@@ -192,7 +192,7 @@ def _without_strays(peeks: Sequence[FilePeek | FrameReadError]) -> list[FilePeek
         return list(peeks)
     return [
         FrameReadError(
-            f"{peek.path}: declares {peek.shape[0]} x {peek.shape[1]} {peek.dtype}, where the {n_usual} other files are "
+            f"{peek.path}: declares {peek.shape[0]} x {peek.shape[1]} {peek.dtype}, where {n_usual} other files are "
             f"{usual}: its header is damaged, or it is of another scan. Copy it again, or give it a store of its own"
         )
         if isinstance(peek, FilePeek) and (peek.shape, peek.dtype) != usual

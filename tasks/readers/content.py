@@ -12,6 +12,8 @@ import numpy as np
 
 from tasks.errors import FrameReadError
 
+CANNOT_OPEN = "cannot be opened"
+"""In the error of a file that is not there, or may not be read."""
 LARGEST_IN_MEMORY = 64 * 2**20
 """Content of more bytes than this stays on disk, and only what is asked for is read."""
 
@@ -22,7 +24,7 @@ def open_stored(path: Path) -> io.FileIO:
         return io.FileIO(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise FrameReadError(
-            f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions."
+            f"{path}: {CANNOT_OPEN} ({error.strerror}). Check the path and its permissions."
         ) from error
 
 
