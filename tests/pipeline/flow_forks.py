@@ -18,6 +18,7 @@ import numpy as np
 
 from dlsia_core.latent import umap_coordinates
 from flows.compare_inpainting import compare_inpainting
+from flows.ingest_scan import ingest_scan
 from flows.plan_scan import plan_scan
 from flows.process_scan import process_scan
 from flows.study_latent_space import study_latent_space
@@ -26,6 +27,7 @@ from flows.train_inpainting import train_inpainting
 
 FLOWS = {
     "process_scan": process_scan,
+    "ingest_scan": ingest_scan,
     "plan_scan": plan_scan,
     "train_inpainting": train_inpainting,
     "compare_inpainting": compare_inpainting,
