@@ -20,6 +20,7 @@ from zarr.core.array import AsyncArray
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
+from tasks.store.disk import disk_problems
 from tasks.store.journal import Journal
 from tasks.store.layout import CODECS, FORMAT, ArraySpec
 from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
@@ -69,11 +70,12 @@ class ScanStore:
     def writing(cls, path: Path) -> Iterator[None]:
         """Hold the writer lock of the store at the path, or of the one that is about to be made there.
 
-        Raises `StoreError` if another run holds it, or if the path is a folder of something else.
+        Raises `StoreError` if another run holds it, if the path is a folder of something else, or if the disk is full
+        or read-only, also for whatever is done while it is held.
         """
         if not is_free(path):
             _open_group(path)
-        with writer_lock(path / "ledger" / "lock"):
+        with disk_problems(path), writer_lock(path / "ledger" / "lock"):
             yield
 
     def recover(self) -> None:
