@@ -187,7 +187,9 @@ def _without_strays(peeks: Sequence[FilePeek | FrameReadError]) -> list[FilePeek
     Where they are more than one in `STRAYS`, nobody can tell which of them are meant, and `_refuse_mixture` asks.
     """
     kinds = Counter((peek.shape, peek.dtype) for peek in peeks if isinstance(peek, FilePeek))
-    (usual, n_usual), *_ = kinds.most_common(1) or [((None, None), 0)]
+    if len(kinds) < 2:
+        return list(peeks)
+    usual, n_usual = kinds.most_common(1)[0]
     if (kinds.total() - n_usual) * STRAYS > n_usual:
         return list(peeks)
     return [
