@@ -11,10 +11,13 @@ from tasks.report.markup import Markup, clean, element
 from tasks.report.style import CSS
 
 
-def document(title: str, body: Sequence[str], scripts: Sequence[str] = ()) -> str:
-    """A page of elements, with scripts behind them."""
+def document(title: str, body: Sequence[str], scripts: Sequence[str] = (), refresh: str | None = None) -> str:
+    """A page of elements, with scripts behind them.
+
+    refresh: "5" shows the page anew after 5 s; "0; url=name.html" another one at once.
+    """
     parts = [*body, *(element("script", Markup(script)) for script in scripts)]
-    return f"<!DOCTYPE html>\n{element('html', _head(title, scripts), element('body', *parts), lang='en')}\n"
+    return f"<!DOCTYPE html>\n{element('html', _head(title, scripts, refresh), element('body', *parts), lang='en')}\n"
 
 
 def section(name: str, title: str, inner: Markup) -> Markup:
@@ -41,7 +44,7 @@ def write_document(page: str, path: str | Path) -> Path:
     return path
 
 
-def _head(title: str, scripts: Sequence[str]) -> Markup:
+def _head(title: str, scripts: Sequence[str], refresh: str | None) -> Markup:
     # The browser itself refuses to fetch anything, and to run any script but these.
     hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'"
@@ -51,6 +54,7 @@ def _head(title: str, scripts: Sequence[str]) -> Markup:
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
+        element("meta", http_equiv="refresh", content=refresh) if refresh else "",
         element("title", clean(title)),
         element("style", Markup(CSS)),
     )

@@ -26,8 +26,13 @@ def map_section(latent: LatentMap) -> tuple[Markup, str]:
     view = map_view(latent)
     if view is None:
         return element("p", "Left out: no frame has coordinates."), ""
+    return map_of(view, len(latent.frame_names)), view.json
+
+
+def map_of(view: MapView, n_frames: int) -> Markup:
+    """The map that has been prepared: points, choice of colors, legend."""
     n_clusters = sum(name != "noise" for name, *_ in view.legend)
-    what = f"Latent map of {count(len(latent.frame_names), 'frame')} in {count(n_clusters, 'cluster')}"
+    what = f"Latent map of {count(n_frames, 'frame')} in {count(n_clusters, 'cluster')}"
     hint = "Frames that look alike lie together. Hover over a point to see its frame."
     parts = [
         element("p", " ".join([hint, *view.notes])),
@@ -38,7 +43,7 @@ def map_section(latent: LatentMap) -> tuple[Markup, str]:
     ]
     if view.scale is not None:
         parts.append(color_bar(view.scale, ", the same scale for all thumbnails"))
-    return join(parts), view.json
+    return join(parts)
 
 
 def _choice() -> Markup:

@@ -18,9 +18,11 @@ import numpy as np
 
 from dlsia_core.latent import umap_coordinates
 from flows.compare_inpainting import compare_inpainting
+from flows.follow_scan import follow_scan
 from flows.ingest_scan import ingest_scan
 from flows.plan_scan import plan_scan
 from flows.process_scan import process_scan
+from flows.segment_volume import segment_volume
 from flows.study_latent_space import study_latent_space
 from flows.sweep_inpainting import sweep_inpainting
 from flows.train_inpainting import train_inpainting
@@ -28,10 +30,12 @@ from flows.train_inpainting import train_inpainting
 FLOWS = {
     "process_scan": process_scan,
     "ingest_scan": ingest_scan,
+    "follow_scan": follow_scan,
     "plan_scan": plan_scan,
     "train_inpainting": train_inpainting,
     "compare_inpainting": compare_inpainting,
     "sweep_inpainting": sweep_inpainting,
+    "segment_volume": segment_volume,
     "study_latent_space": study_latent_space,
 }
 
