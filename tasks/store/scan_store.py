@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ class ScanStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._group = _open_group(path)
+        self._shown = _open_group(path, "r")
         self._scan_id = self._group.attrs["scan_id"]
         self.frames = FrameLedger(path / "ledger" / "frames.jsonl")
         self.shards = ShardLedger(path / "ledger" / "shards.jsonl")
@@ -113,9 +114,16 @@ class ScanStore:
         return int(self.attributes["shard_frames"])
 
     def array(self, name: str) -> Array:
-        """A stored array, with its newest shape. Raises `StoreError` if there is none of that name."""
+        """A stored array, with its newest shape, for reading. Raises `StoreError` if there is none of that name.
+
+        It refuses to be written to: two writers of one shard would lose each other's frames, so that whoever writes
+        has to bring a whole shard (`write_shard`).
+        """
+        return self._array(self._shown, name)
+
+    def _array(self, group: zarr.Group, name: str) -> Array:
         try:
-            found = self._group[name]
+            found = group[name]
         except KeyError as error:
             raise StoreError(
                 f"{self.path} has no array {name!r}, only {sorted(self.frame_arrays())}; "
@@ -219,7 +227,7 @@ class ScanStore:
             if array.fill_value != 0:
                 padded[len(values) :] = array.fill_value
             values = padded
-        start = shard * frames
+        start, array = shard * frames, self._array(self._group, path)
         _reaching(array, start + frames, skip_empty=not is_full)[start : start + frames] = values
         return self.shard_file(path, shard)
 
@@ -268,7 +276,7 @@ class ScanStore:
                 dimension_names=("frame",),
                 attributes=attributes,
             )
-        array = self.array(name)
+        array = self._array(self._group, name)
         stop = start + len(values)
         if stop > start:
             _reaching(array, stop)[start:stop] = values
@@ -291,9 +299,9 @@ def is_free(path: Path) -> bool:
     return all(item.name == "ledger" or item.name.endswith(UNFINISHED) for item in path.iterdir())
 
 
-def _open_group(path: Path) -> zarr.Group:
+def _open_group(path: Path, mode: Literal["r", "r+"] = "r+") -> zarr.Group:
     try:
-        group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+        group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
     except FileNotFoundError as error:
         raise StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan") from error
     found = {key: group.attrs.get(key) for key in FORMAT}
