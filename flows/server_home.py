@@ -200,6 +200,8 @@ def server_environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # In memory a killed server would forget who holds a slot, and the slot would stay taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if auth := auth_string():
         own["PREFECT_SERVER_API_AUTH_STRING"] = auth
