@@ -13,17 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prefect import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import temporary_settings
-from prefect.states import Cancelling, Crashed
+from prefect.states import Cancelling
 
+from deployments.kept_worker import KeptWorker
+from deployments.orphans import active_runs, mark_crashed, settle_orphans
 from deployments.registration import WORK_POOL
 from flows.server_home import ServerError, client_environment
 
@@ -34,20 +28,20 @@ STOPPED = "The launcher was stopped. Run it again: finished shards are kept."
 
 
 @contextmanager
-def running_worker(home: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a worker while the context is open; runs that are not over at its end are cancelled.
+def running_worker(home: Path, url: str) -> Iterator["KeptWorker"]:
+    """Run a worker, another one where it dies, while the context is open; then cancel the runs that are not over.
 
     Raises `ServerError` if another launcher has its worker on this server.
     """
     with _only_launcher(home), temporary_settings({"api.url": url}):
-        _mark_crashed("The launcher before was killed. Run it again: finished shards are kept.")
-        worker = _start(home, url)
+        mark_crashed(active_runs(WORK_POOL), "The launcher before was killed. Run it again: finished shards are kept.")
+        worker = KeptWorker(lambda: _start(home, url), lambda: settle_orphans(WORK_POOL))
         try:
             yield worker
         finally:
             _cancel_runs()
-            _stop(worker)
-            _mark_crashed(STOPPED)
+            worker.stop(_stop)
+            mark_crashed(active_runs(WORK_POOL), STOPPED)
 
 
 @contextmanager
@@ -110,29 +104,12 @@ def _stop(worker: "subprocess.Popen[bytes]") -> None:
     worker.wait()
 
 
-def _active_runs() -> list[FlowRun]:
-    """Return runs of our pool that a process has in hand; late and scheduled ones wait for the next worker."""
-    active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=active))),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[WORK_POOL])),
-        )
-
-
 def _cancel_runs() -> None:
-    runs = _active_runs()
+    runs = active_runs(WORK_POOL)
     with get_client(sync_client=True) as client:
         for run in runs:
             client.set_flow_run_state(run.id, Cancelling(message=STOPPED))
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     while runs and time.monotonic() < deadline:
         time.sleep(0.5)
-        runs = _active_runs()
-
-
-def _mark_crashed(message: str) -> None:
-    """Give a final state to runs that no process has in hand any more."""
-    with get_client(sync_client=True) as client:
-        for run in _active_runs():
-            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+        runs = active_runs(WORK_POOL)
