@@ -1,8 +1,10 @@
 """Figures of instances: lengths, directions, and values on a sphere in an equal-area projection."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from dlsia_core.errors import ArrayError
@@ -32,7 +34,8 @@ def plot_lengths(lengths: NDArray[np.floating], truth: NDArray[np.floating] | No
         left.hist(values, edges.tolist(), color=color, histtype="step" if name == "truth" else "stepfilled",
                   alpha=1 if name == "truth" else 0.55, linewidth=1.8, label=name)  # fmt: skip
         ordered = np.sort(values)
-        right.step(np.append(0, ordered), np.linspace(0, 1, len(ordered) + 1), where="post", color=color, label=name)
+        right.step(np.append(0, ordered), np.linspace(0, 1, len(ordered) + 1), where="post", color=color, label=name,
+                   linestyle="--" if name == "truth" else "-")  # fmt: skip
     left.set_ylabel("instances")
     right.set_ylabel("share that is not longer")
     right.set_ylim(0, 1)
@@ -95,9 +98,11 @@ def sphere_grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.arange(-np.pi + cell / 2, np.pi, cell), np.arange(-np.pi / 2 + cell / 2, np.pi / 2, cell)
 
 
-def _label_sphere(axes: object) -> None:
-    axes.grid(color="#888888", linewidth=0.4, alpha=0.6)  # type: ignore[attr-defined]
-    axes.tick_params(labelsize=6)  # type: ignore[attr-defined]
+def _label_sphere(axes: Axes) -> None:
+    axes.grid(color="#888888", linewidth=0.4, alpha=0.6)
+    axes.set_xticklabels([])
+    axes.tick_params(labelsize=6)
     places = {"+x": (0, 0), "+y": (np.pi / 2, 0), "−y": (-np.pi / 2, 0), "+z": (0, 1.42), "−z": (0, -1.42)}
     for name, place in places.items():
-        axes.text(*place, name, ha="center", va="center", fontsize=8, color="#d0342c", fontweight="bold")  # type: ignore[attr-defined]
+        text = axes.text(place[0], place[1], name, ha="center", va="center", fontsize=8, color="#a01c14")
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
