@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from dlsia_core.networks.storage import write_atomically
 from dlsia_core.plots.style import class_colors, new_figure
 from tasks.report.document import document, section, write_document
@@ -125,6 +127,7 @@ def _curves(records: Sequence[MemberRecord]) -> Markup:
         label = f"{record.member}{'' if record.state == FINISHED else f' ({record.state})'}"
         axes.plot(epochs, record.losses, style, marker=".", color=colors[place % 7], label=label)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("validation loss")
     if min(min(record.losses) for record in drawn) > 0:
         axes.set_yscale("log")
