@@ -26,6 +26,7 @@ from flows.server_api import Api
 from flows.server_home import HOST, home_folder, server_address
 from tasks.errors import PipelineError
 from tasks.store import FrameState
+from tasks.store.finding import stores_in
 from tasks.store.journal import Journal
 from tasks.store.ledger import FrameLedger
 
@@ -138,17 +139,6 @@ class Exporter(Collector):
                 for what, metric in done.items():
                     metric.add_metric([name, stage], sum(getattr(part, what) for part in parts))
         yield from (frames, age, *done.values())
-
-
-def stores_in(root: Path) -> list[Path]:
-    """All scan stores under a folder; what is inside a store is not looked at."""
-    found = []
-    for folder, inner, files in os.walk(root):
-        if "zarr.json" in files:
-            inner.clear()
-            if (Path(folder) / "ledger" / "frames.jsonl").exists():
-                found.append(Path(folder))
-    return sorted(found)
 
 
 def _of_runs() -> Iterator[Metric]:

@@ -226,11 +226,11 @@ def _inpaint(plan: RunPlan, taken: _Taken, chosen: _Chosen, stages: StageSetting
     grid = grid_of(taken.normalized, stages.tile)
     progress = Progress("stitch", sum(len(batch) for batch in taken.batches))
     inferred, stitched = [], []
+    outputs = (inpainted, provenance)
     for batch in taken.batches:
         ready = []
         if model is not None and predictions is not None:
-            ready = [infer_batch.submit(batch, taken.tiles, predictions, model, stages.infer)]
-        outputs = (inpainted, provenance)
+            ready = [infer_batch.submit(batch, taken.tiles, predictions, model, stages.infer, outputs)]
         stitched.append(
             stitch_batch.submit(
                 batch,

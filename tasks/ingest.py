@@ -71,6 +71,8 @@ def prepare_ingest(path: Path, survey: Survey, settings: IngestSettings) -> Scan
         fixed |= {"frame_shape": list(survey.shape), "dtype": survey.dtype}
     if (path / "zarr.json").exists():
         _refuse_misfit(open_store(scan), fixed)
+        if survey.shape is not None and open_store(scan).shards.pruned("counts"):
+            raise StoreError(open_store(scan).why_pruned("counts"))
     store = ScanStore.create(path)
     if survey.shape is not None and survey.dtype is not None:
         shape = survey.shape

@@ -1,7 +1,9 @@
 """What all stages share: places for results, commits per shard, and retries for what time can heal."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -13,7 +15,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from dlsia_core.training import TrainingError
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, StoreError
 from tasks.settings.base import digest
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanRef, ScanStore, ShardFile, open_store, shard_lineage
 from tasks.store.ledger import now
@@ -133,9 +135,11 @@ def run_shards(
     frames: FrameRange,
     compute: Callable[[ScanStore, int, int], Sequence[Values]],
     workers: Workers,
+    spared: Callable[[int, int], bool] = lambda _start, _stop: False,
 ) -> StageRun:
     """Compute and commit each shard of the outputs that is not committed yet; `compute(store, start, stop)`.
 
+    Shards that were pruned are computed again, unless `spared(start, stop)` says that nobody needs them.
     A shard is what one call computes, one writer owns and one commit covers, so that a run that is killed at any
     moment and started again ends with the same bytes as an undisturbed one.
     """
@@ -144,23 +148,66 @@ def run_shards(
     store = open_store(scan)
     shards = list(frames.shards(store.array(paths[0]).shards[0]))  # type: ignore[index]
     lineages = {shard: shard_lineage(outputs[0], store.frames.ingested[start:stop]) for shard, start, stop in shards}
-    missing = [
-        (shard, start, stop)
-        for shard, start, stop in shards
-        if not all(store.is_committed(path, shard, stop, lineages[shard]) for path in paths)
-    ]
-    _void_rewrites(store, paths, missing)
     written = []
+
+    def is_missing(shard: int, start: int, stop: int) -> bool:
+        if all(store.is_committed(path, shard, stop, lineages[shard]) for path in paths):
+            return False
+        return not (all(store.is_pruned(path, shard, stop, lineages[shard]) for path in paths) and spared(start, stop))
 
     def commit(item: tuple[int, int, int], files: list[ShardFile]) -> None:
         for path, file in zip(paths, files, strict=True):
             store.commit(path, item[0], item[2], lineages[item[0]], file)
             written.append(file.size_bytes)
 
-    run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
+    with _sole_writer(scan, paths, frames, [shard for shard, _, _ in shards]):
+        missing = [item for item in shards if is_missing(*item)]
+        _void_rewrites(store, paths, missing)
+        run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
     computed = sum(stop - start for _, start, stop in missing)
     stage = str(store.array(paths[0]).attrs["origin"]["stage"])  # type: ignore[index, call-overload]
     return noted(scan, StageRun(stage, frames, computed, time.monotonic() - started, sum(written)))
+
+
+_being_written: set[tuple[str, str, int]] = set()
+_entering = threading.Lock()
+
+
+@contextmanager
+def _sole_writer(scan: ScanRef, paths: Sequence[str], frames: FrameRange, shards: Sequence[int]) -> Iterator[None]:
+    """Hold shards as this call's own. Raises `StoreError` if another call of this process holds one of them.
+
+    Two writers of one shard would overwrite each other's frames without a word; other processes the store's lock keeps
+    out, and workers of a cluster write what this call gives them.
+    """
+    mine = {(scan.path, path, shard) for path in paths for shard in shards}
+    with _entering:
+        if both := sorted(mine & _being_written):
+            path, shard = both[0][1:]
+            raise StoreError(
+                f"frames {frames.start} to {frames.stop - 1} share shard {shard} of {scan.path}/{path} with "
+                "frames that are being written; parts that are written at once must end where shards end"
+            )
+        _being_written.update(mine)
+    try:
+        yield
+    finally:
+        with _entering:
+            _being_written.difference_update(mine)
+
+
+def has_committed(arrays: Sequence[ArrayRef], start: int, stop: int) -> bool:
+    """Whether frames start to stop of all the arrays are there, computed from just their lineages."""
+    store = open_store(arrays[0].scan)
+    ingested = store.frames.ingested
+    for array in arrays:
+        frames = store.array(array.path).shards[0]  # type: ignore[index]
+        for shard in range(start // frames, -(-stop // frames)):
+            part = ingested[shard * frames : (shard + 1) * frames]
+            end = shard * frames + len(part)
+            if not store.is_committed(array.path, shard, end, shard_lineage(array, part)):
+                return False
+    return True
 
 
 def _void_rewrites(store: ScanStore, paths: Sequence[str], missing: Sequence[tuple[int, int, int]]) -> None:

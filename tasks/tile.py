@@ -11,7 +11,7 @@ from qlty import NCYXQuilt
 from dlsia_core.tiling import TileGrid
 from tasks.settings.stages import TileSettings
 from tasks.stage import ReadableFrames, RunPlan, StageRun, place, run_shards, stage_task
-from tasks.store import ArrayRef, ArraySpec, FrameRange, open_store
+from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
 from tasks.workers import Workers
 
 VERSION = 1
@@ -39,7 +39,21 @@ def grid_of(normalized: ArrayRef, settings: TileSettings) -> TileGrid:
 @stage_task("tile")
 def tile_batch(frames: FrameRange, normalized: ArrayRef, tiles: ArrayRef, grid: TileGrid, workers: Workers) -> StageRun:
     """Cut the frames that are not done yet."""
-    return run_shards([tiles], frames, CutFrames(normalized.path, grid), workers)
+    # Whoever needs tiles that were pruned cuts them anew, see `tiles_of`.
+    return run_shards([tiles], frames, CutFrames(normalized.path, grid), workers, spared=lambda *_: True)
+
+
+def tiles_of(store: ScanStore, tiles: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+    """Frames start to stop of an array of tiles; those that were pruned are cut from `normalized` once more."""
+    if not store.lacks(tiles, start, stop):
+        return store.read(tiles, start, stop)
+    origin: Any = store.array(tiles).attrs["origin"]
+    for path, array in store.frame_arrays().items():
+        if array.attrs.get("lineage") in origin["inputs"]:
+            rows, columns = array.shape[1:]
+            grid = TileSettings.model_validate(origin["settings"]).grid((rows, columns))
+            return cut_with_qlty(store.read(path, start, stop), grid)
+    return store.read(tiles, start, stop)  # says what is missing
 
 
 @dataclass(frozen=True)

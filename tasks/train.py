@@ -34,7 +34,7 @@ from tasks.planning import StageSettings, needs
 from tasks.settings.stages import TrainSettings
 from tasks.stage import RunPlan, StageRun, noted, stage_task
 from tasks.store import ArrayRef, FrameRange, ScanStore, open_store
-from tasks.tile import grid_of
+from tasks.tile import grid_of, tiles_of
 
 VERSION = 1
 HIDDEN_MAPS = 64
@@ -193,7 +193,7 @@ def _learning_set(store: ScanStore, normalized: ArrayRef, tiles: ArrayRef, stage
     hiding = HidingPlan.from_valid(_first_with_gaps(store, normalized), grid_of(normalized, stages.tile))
     n_wanted = max(1, stages.train.max_tiles // len(hiding.tiles))
     rows = np.unique(np.linspace(0, store.n_frames - 1, min(n_wanted, store.n_frames)).round().astype(int))
-    chosen = np.stack([store.read(tiles.path, int(row), int(row) + 1)[0][list(hiding.tiles)] for row in rows])
+    chosen = np.stack([tiles_of(store, tiles.path, int(row), int(row) + 1)[0][list(hiding.tiles)] for row in rows])
     groups = chosen if len(chosen) > 2 else chosen.reshape(-1, 1, *chosen.shape[2:])
     held_out = spread_evenly(len(groups), stages.train.validation_share)
     training, validation = (_with_pixels(groups[part]) for part in (~held_out, held_out))

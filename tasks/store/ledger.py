@@ -2,7 +2,7 @@
 
 Two journals in `<store>/ledger`. `frames.jsonl`: a line for each change of a frame's state; the last one counts.
 `shards.jsonl`: a line for each shard that was written; it names the lineage (settings, code, inputs) that the shard was
-computed from and the SHA-256 of the file that holds it.
+computed from and the SHA-256 of the file that holds it, or held it, if it was pruned.
 """
 
 import threading
@@ -152,6 +152,8 @@ class ShardRecord:
     size_bytes: int
     at: str = field(default="", compare=False)
     """When it was committed: UTC, ISO 8601."""
+    pruned: str = ""
+    """Names the proof in `pruned.jsonl` under which the file was deleted; empty: it is there."""
 
 
 class ShardLedger:
@@ -162,6 +164,7 @@ class ShardLedger:
         self._offset = 0
         self._refreshing = threading.Lock()
         self._records: dict[tuple[str, int], ShardRecord] = {}
+        self._pruned: dict[str, set[int]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -170,23 +173,30 @@ class ShardLedger:
             for line, offset in self._journal.read_lines(self._offset):
                 record = ShardRecord(**line)
                 self._records[record.array, record.shard] = record
+                pruned = self._pruned.setdefault(record.array, set())
+                (pruned.add if record.pruned else pruned.discard)(record.shard)
                 self._offset = offset
 
     def commit(self, records: Iterable[ShardRecord]) -> None:
         """Append commit markers durably."""
         at = now()
-        self._journal.append(asdict(replace(record, at=at)) for record in records)
+        lines = (asdict(replace(record, at=at)) for record in records)
+        self._journal.append({key: value for key, value in line.items() if key != "pruned" or value} for line in lines)
         self.refresh()
 
     def void(self, records: Iterable[ShardRecord]) -> None:
         """Say, before files are rewritten, that their commits no longer hold."""
-        self.commit(replace(record, sha256="", size_bytes=0) for record in records)
+        self.commit(replace(record, sha256="", size_bytes=0, pruned="") for record in records)
 
     def get(self, array: str, shard: int) -> ShardRecord | None:
         return self._records.get((array, shard))
 
     def of_array(self, array: str) -> list[ShardRecord]:
         return [record for record in self._records.values() if record.array == array]
+
+    def pruned(self, array: str) -> list[ShardRecord]:
+        """Shards whose files were deleted, with proof, and not made again since."""
+        return [self._records[array, shard] for shard in sorted(self._pruned.get(array, ()))]
 
     def arrays(self) -> list[str]:
         return sorted({record.array for record in self._records.values()})

@@ -6,6 +6,7 @@ and only then does `publish` move the end of every array that has a frame axis.
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,8 +89,18 @@ class ScanStore:
                 folder.rmdir()  # of an array that was about to be made; xarray would warn of it
         self.frames.refresh()
         self.shards.refresh()
+        if self.shards.pruned("counts"):
+            self._withdraw_counts(self.shards.pruned("counts")[0].pruned)
         if "counts" in self and self.n_frames != len(self.frames.ingested):
             self.publish()
+
+    def _withdraw_counts(self, proof: str) -> None:
+        """Nobody may find counts that are not whole, as a pruning or restoration that is killed leaves them."""
+        restored = [record for record in self.shards.of_array("counts") if not record.pruned]
+        if restored:
+            self.shards.commit(replace(record, pruned=proof) for record in restored)
+        (self.path / "counts" / "zarr.json").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "counts", ignore_errors=True)
 
     # What is there
 
@@ -102,8 +113,9 @@ class ScanStore:
 
     @property
     def n_frames(self) -> int:
-        """Published frames: the length of `counts` (frame, y, x)."""
-        return int(self.array("counts").shape[0]) if "counts" in self else 0
+        """Published frames: the length of `counts` (frame, y, x), or of the coordinate where `counts` was pruned."""
+        name = "counts" if "counts" in self or not self.shards.pruned("counts") else "frame"
+        return int(self.array(name).shape[0]) if name in self else 0
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -125,6 +137,8 @@ class ScanStore:
         try:
             found = group[name]
         except KeyError as error:
+            if self.shards.pruned(name):
+                raise StoreError(self.why_pruned(name)) from error
             raise StoreError(
                 f"{self.path} has no array {name!r}, only {sorted(self.frame_arrays())}; "
                 "run the stage that writes it, or process_scan for the whole chain"
@@ -134,8 +148,26 @@ class ScanStore:
         return found
 
     def read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Frames start to stop of an array, (frame, …)."""
+        """Frames start to stop of an array, (frame, …). Raises `StoreError` where they were pruned."""
+        if self.lacks(name, start, stop):
+            raise StoreError(self.why_pruned(name))
         return np.asarray(self.array(name)[start:stop])
+
+    def lacks(self, name: str, start: int, stop: int) -> bool:
+        """True if some of frames start to stop of an array were pruned."""
+        pruned = {record.shard for record in self.shards.pruned(name)}
+        if not pruned or name not in self:
+            return bool(pruned)
+        frames = self.array(name).shards[0]  # type: ignore[index]
+        return not pruned.isdisjoint(range(start // frames, -(-stop // frames)))
+
+    def why_pruned(self, name: str) -> str:
+        """When an array was pruned, and what to do."""
+        record = self.shards.pruned(name)[0]
+        return (
+            f"{self.path}/{name} was pruned on {record.at} (proof {record.pruned} in ledger/pruned.jsonl) and is "
+            f"needed now; make it again from the source files: python -m tasks.restore {self.path}"
+        )
 
     def frame_arrays(self) -> dict[str, Array]:
         """Every array with a frame axis, here and in the groups of other settings, by its path in the store."""
@@ -161,15 +193,15 @@ class ScanStore:
         """Attach attributes to a group of other settings; make it if need be."""
         self._group.require_group(name).attrs.update(attributes)
 
-    def require_array(self, path: str, spec: ArraySpec, shard_frames: int) -> None:
-        """Make an array, as long as the published scan, unless it is there; its shape is fixed here, once."""
+    def require_array(self, path: str, spec: ArraySpec, shard_frames: int, n_frames: int | None = None) -> None:
+        """Make an array unless it is there; its shape is fixed here, once. None: as long as the published scan."""
         if path in self:
             return
         if "/" in path:
             self._group.require_group(path.split("/")[0])
         self._group.create_array(
             path,
-            shape=(self.n_frames, *spec.shape),
+            shape=(self.n_frames if n_frames is None else n_frames, *spec.shape),
             chunks=(1, *spec.shape),
             shards=(shard_frames, *spec.shape),
             dtype=spec.dtype,
@@ -244,10 +276,15 @@ class ScanStore:
     def is_committed(self, path: str, shard: int, stop: int, lineage: str) -> bool:
         """True if the ledger says that the shard was computed from just this lineage, and its file is there."""
         record = self.shards.get(path, shard)
-        if record is None or not record.sha256 or (record.stop, record.lineage) != (stop, lineage):
+        if record is None or not record.sha256 or record.pruned or (record.stop, record.lineage) != (stop, lineage):
             return False
         file = self.shard_path(path, shard)
         return (file.stat().st_size if file.exists() else 0) == record.size_bytes
+
+    def is_pruned(self, path: str, shard: int, stop: int, lineage: str) -> bool:
+        """True if the shard was computed from just this lineage, and its file was deleted since."""
+        record = self.shards.get(path, shard)
+        return record is not None and bool(record.pruned) and (record.stop, record.lineage) == (stop, lineage)
 
     def commit(self, path: str, shard: int, stop: int, lineage: str, file: ShardFile) -> None:
         """Record a finished shard."""

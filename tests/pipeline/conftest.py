@@ -221,8 +221,8 @@ def run_all_stages(
         if refs.familiarity is not None:
             runs.append(familiarity_batch.fn(frames, refs.normalized, refs.familiarity, refs.model, workers))
         refs.predictions = place_predictions(plan, refs.tiles, refs.model)
-        runs.append(infer_batch.fn(frames, refs.tiles, refs.predictions, refs.model, stages.infer))
         outputs = place_stitched(plan, refs.normalized, refs.predictions, stages.stitch)
+        runs.append(infer_batch.fn(frames, refs.tiles, refs.predictions, refs.model, stages.infer, outputs))
         refs.inpainted, refs.provenance = outputs
         inputs = (refs.normalized, refs.predictions, outputs)
         runs.append(stitch_batch.fn(frames, *inputs, grid, stages.stitch, workers))
