@@ -61,8 +61,10 @@ def gather(futures: Sequence[PrefectFuture[StageRun]], progress: "Progress | Non
 class Progress:
     """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI."""
 
-    def __init__(self, stage: str, n_frames: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.stage, self.total, self.done = stage, n_frames, 0
+    def __init__(
+        self, stage: str, n_frames: int, unit: str = "frames", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stage, self.total, self.unit, self.done = stage, n_frames, unit, 0
         self._clock, self._started = clock, clock()
         self._artifact = cast(UUID, create_progress_artifact(0.0, f"{stage}-progress", stage)) if n_frames else None
 
@@ -73,7 +75,7 @@ class Progress:
         left = (self.total - self.done) * seconds / max(self.done, 1)
         rate = self.done / seconds
         logger_of(__name__).info(
-            "%s: %d of %d frames, %.1f frames/s, %.0f s left", self.stage, self.done, self.total, rate, left
+            f"%s: %d of %d {self.unit}, %.3g {self.unit}/s, %.0f s left", self.stage, self.done, self.total, rate, left
         )
         if self._artifact is not None:
             update_progress_artifact(self._artifact, min(100.0, 100.0 * self.done / max(self.total, 1)))

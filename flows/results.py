@@ -80,6 +80,39 @@ class TrainedModel(Settings):
         return "; ".join([f"{self.model}, best of {self.epochs} epochs: {self.best_epoch + 1}", *said])
 
 
+class SegmentedVolume(Settings):
+    """What became of a volume."""
+
+    store: str
+    model: str = Field(description="Name and version, or the folder.")
+    shape: tuple[int, int, int] = Field(description="Voxels (z, y, x).")
+    arrays: dict[str, str] = Field(description="Where the results of these settings are in the store.")
+    class_shares: dict[str, float] = Field(description="Share of the voxels of each class, by the rule.")
+    n_instances: int | None = None
+    instances: str | None = Field(default=None, description="The table of instances.")
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The result in one line.
+
+        >>> shares = {"background": 0.98, "fibre": 0.02}
+        >>> SegmentedVolume(store="v.zarr", model="m", shape=(2, 3, 4), arrays={}, class_shares=shares).sentence
+        '2 x 3 x 4 voxels in v.zarr: background 98.0 %, fibre 2.0 %'
+        """
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in self.class_shares.items())
+        counted = [] if self.n_instances is None else [f"{self.n_instances} instances"]
+        return "; ".join([f"{' x '.join(map(str, self.shape))} voxels in {self.store}: {shares}", *counted])
+
+    @property
+    def markdown(self) -> str:
+        """The result as an artifact shows it."""
+        lines = [f"# {self.sentence}", f"Model {self.model}", *self.warnings]
+        lines += [f"Table of instances: `{self.instances}`"] if self.instances else []
+        return "\n\n".join([*lines, *(f"No {part.what}: {part.why}" for part in self.left_out)]) + "\n"
+
+
 def completed(result: R) -> R:
     """The result as a final state whose message shows in the UI; the caller of the flow gets the result itself."""
     return cast(R, Completed(message=result.sentence, data=result))

@@ -1,4 +1,4 @@
-"""Prove that a scan store, its ledger and its source agree: `python -m tasks.verify STORE [--deep]`.
+"""Prove that a store of a scan or a volume, its ledger and its source agree: `python -m tasks.verify STORE [--deep]`.
 
 Exit status: 0, everything agrees and is finished; 1, something is wrong; 2, nothing is wrong but work is unfinished.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from tasks.errors import PipelineError
 from tasks.intake import checksum
 from tasks.readers import find_files, open_file
-from tasks.store import FrameRange, FrameRecord, FrameState, ScanStore
-from tasks.store.pruning import pruned_file
+from tasks.store import FrameRange, FrameRecord, FrameState, ScanStore, is_volume_store
+from tasks.verify_volume import volume_faults
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,6 @@ class Verdict:
     shards_checked: int
     wrong: tuple[str, ...]
     unfinished: tuple[str, ...]
-    pruned: tuple[str, ...] = ()
-    """What was deleted on purpose, when, and where the proof is that it can be made again; nothing wrong with that."""
 
     @property
     def is_green(self) -> bool:
@@ -36,14 +34,16 @@ class Verdict:
 def verify_store(path: str | Path, deep: bool = False) -> Verdict:
     """Check the ledger against itself, every shard against its hash, and every source file against the ledger.
 
-    `deep` also decodes every frame of `counts` and compares its checksum, and reads every source file again.
+    `deep` also decodes every frame of `counts` and compares its checksum, and reads every source file again; a store of
+    a volume holds results only, of which every slab is compared with its hash anyway.
     """
+    if is_volume_store(Path(path)):
+        slabs, faults, missing = volume_faults(Path(path))
+        return Verdict({}, slabs, tuple(faults), tuple(missing))
     store = ScanStore(Path(path))
     wrong = [*_ledger_faults(store), *_source_faults(store, deep)]
     unfinished = [f"{record.file}[{record.index}] is pending" for record in store.frames.in_state(FrameState.PENDING)]
-    unfinished += [*_unpublished(store), *_half_pruned(store)]
-    if store.frames.ingested and "counts" not in store and not store.shards.pruned("counts"):
-        wrong.append("counts is not there, and the ledger does not say that it was pruned")
+    unfinished += _unpublished(store)
     checked = 0
     for array, shard, stop in _expected_shards(store):
         checked += 1
@@ -54,27 +54,10 @@ def verify_store(path: str | Path, deep: bool = False) -> Verdict:
             unfinished.append(f"{array} shard {shard}: {fault}")
         elif fault:
             wrong.append(f"{array} shard {shard}: {fault}")
-    if deep and "counts" in store:
+    if deep:
         for shard, _, stop in _shards_of(store, "counts"):
             wrong += _pixel_faults(store, shard, stop)
-    return Verdict(store.frames.counts_by_state, checked, tuple(wrong), tuple(unfinished), tuple(_pruned(store)))
-
-
-def _half_pruned(store: ScanStore) -> Iterator[str]:
-    """A pruning that is killed between its entry in the ledger and the deletion leaves this."""
-    for path in store.shards.arrays():
-        left = [record for record in store.shards.pruned(path) if pruned_file(store, record).exists()]
-        if left:
-            yield f"{path}: {len(left)} shards were pruned, and their files are still there; prune the store again"
-
-
-def _pruned(store: ScanStore) -> Iterator[str]:
-    for path in store.shards.arrays():
-        found = store.shards.pruned(path)
-        for proof in dict.fromkeys(record.pruned for record in found):
-            members = [record for record in found if record.pruned == proof]
-            size = sum(record.size_bytes for record in members)
-            yield f"{path}: {len(members)} shards of {size} bytes, on {members[0].at}, proof {proof} in pruned.jsonl"
+    return Verdict(store.frames.counts_by_state, checked, tuple(wrong), tuple(unfinished))
 
 
 def _ledger_faults(store: ScanStore) -> Iterator[str]:
@@ -144,8 +127,6 @@ def _shard_fault(store: ScanStore, array: str, shard: int, stop: int) -> str | N
         return "unfinished: not computed yet"
     if not record.sha256 or record.stop < stop:
         return "unfinished: frames were added; run the scan again"
-    if record.pruned:
-        return None
     if store.shard_file(array, shard).sha256 != record.sha256:
         return f"{store.shard_path(array, shard)} is not what was committed; delete it and run the scan again"
     return None
@@ -162,7 +143,7 @@ def _pixel_faults(store: ScanStore, shard: int, stop: int) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the verdict; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tasks.verify", description=__doc__)
-    parser.add_argument("store", help="a scan store, as written by process_scan or ingest_scan")
+    parser.add_argument("store", help="a store, as written by process_scan, ingest_scan or segment_volume")
     parser.add_argument("--deep", action="store_true", help="decode every frame and read every source file again")
     options = parser.parse_args(arguments)
     try:
@@ -171,8 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     states = ", ".join(f"{count} {state}" for state, count in verdict.frames_by_state.items())
-    lines = [f"frames: {states}", f"shards: {verdict.shards_checked} checked against their SHA-256"]
-    lines += [f"pruned: {line}" for line in verdict.pruned]
+    lines = [f"frames: {states}"] if states else []
+    lines += [f"shards: {verdict.shards_checked} checked against their SHA-256"]
     lines += [f"WRONG  {line}" for line in verdict.wrong] + [f"UNFINISHED  {line}" for line in verdict.unfinished]
     lines.append("store and ledger agree" if verdict.is_green else "see above")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -78,4 +78,4 @@ def unpack_sets(packed: NDArray[np.unsignedinteger[Any]], classes: int) -> NDArr
     [[1, 0, 1], [0, 1, 1]]
     """
     numbers = np.arange(classes, dtype=packed.dtype).reshape(-1, *(1,) * packed.ndim)
-    return (packed[None] >> numbers) % packed.dtype.type(2) == 1
+    return np.asarray((packed[None] >> numbers) % packed.dtype.type(2) == 1)
