@@ -99,6 +99,37 @@ def set_coverage(calibration: SetCalibration, pixels: JudgedPixels, names: tuple
     }
 
 
+def exchanged_coverage(
+    first: JudgedPixels, second: JudgedPixels, coverage: float, seed: int = 0, times: int = 20
+) -> list[dict[str, Any]]:
+    """Coverage of each class where half of all blocks calibrate and the others are measured, many times over.
+
+    One measurement on a few dozen blocks is off by a few percent by chance; this tells what to expect of the next.
+    mean, deviation: over the exchanges; None for a class that was in too few blocks to calibrate.
+    """
+    joined = JudgedPixels(
+        np.concatenate([first.probability, second.probability]),
+        np.concatenate([first.std, second.std]),
+        np.concatenate([first.truth, second.truth]),
+        np.concatenate([first.unit, second.unit]),
+    )
+    units, rng = np.unique(joined.unit), np.random.default_rng(seed)
+    found = np.full((times, joined.classes), np.nan)
+    for number in range(times):
+        chosen = np.isin(joined.unit, rng.permutation(units)[: len(units) // 2])
+        shown, other = joined.part(chosen), joined.part(~chosen)
+        calibration = calibrated_sets(shown, coverage, seed)
+        sets = calibration.sets(_logits(other))[0]
+        for name, threshold in enumerate(calibration.thresholds):
+            here = other.truth == name
+            if here.any() and np.isfinite(threshold.value):
+                found[number, name] = sets[name][here].mean()
+    return [
+        {"mean": _plain(column.mean()), "deviation": _plain(column.std())}  # NaN in any exchange: not known
+        for column in found.T
+    ]
+
+
 def _logits(pixels: JudgedPixels) -> list[NDArray[np.float64]]:
     return [log_probabilities(pixels.probability.T, axis=0)]
 

@@ -85,7 +85,11 @@ class SegmentationTraining(Settings):
         ge=0,
         description="Tiles with labels to train on, drawn at random; 0: all. Quick: 240; paper: 0.",
     )
-    epochs: int | None = Field(default=None, ge=1, description="Passes over the training tiles. Quick: 40; paper: 300.")
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Passes over the training tiles. Quick: as many as make 400 steps, 10 to 200; paper: 300.",
+    )
     batch_size: int | None = Field(default=None, ge=1, description="Tiles per step. Quick: 4; paper: 16.")
     learning_rate: float | None = Field(default=None, gt=0, description="Of Adam, at the start. Both: 3e-3 and 1e-3.")
     falls: tuple[float, ...] | None = Field(
@@ -98,24 +102,30 @@ class SegmentationTraining(Settings):
     )
     augment: bool = Field(default=True, description="Mirror and turn tiles at random.")
     class_weights: Literal["none", "inverse", "effective", "median"] | tuple[float, ...] = Field(
-        default="inverse",
-        description="What a pixel of each class counts: 'inverse' to its labelled pixels, 'effective', 'median' (see "
-        "dlsia_core.splits.class_weights), 'none': all the same, or a number for each class.",
+        default="none",
+        description="What a pixel of each class counts: 'none': all the same; 'inverse' to the labelled pixels of its "
+        "class, 'effective', 'median' (see dlsia_core.splits.class_weights); or a number for each class.",
     )
     block: int | None = Field(
         default=None,
         ge=1,
         description="Side in px of the blocks that are shared out to training, validation, calibration and test. "
-        "Empty: the largest of 64, 48, 32, 24, 16, 12, 8 that leaves each set blocks enough of each class.",
+        "Empty: the largest of 64, 48, 32, 24, 16, 12, 8 that gives each set blocks enough of each class.",
     )
     guard: int = Field(default=4, ge=1, description="Pixels between two sets, so that they do not touch.")
     training_share: float = Field(default=0.5, gt=0, lt=1, description="Share of the blocks to learn from.")
     validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="Share to choose the best epoch on.")
     calibration_share: float = Field(default=0.2, ge=0, lt=1, description="Share to calibrate sets on; 0: no sets.")
+    judged_tiles: int = Field(
+        default=400, ge=1, description="Most tiles with held-out labels that are judged and calibrated on, at random."
+    )
     coverage: float = Field(default=0.9, gt=0, lt=1, description="Promised share of pixels whose set holds the truth.")
     precision: Literal["32-true", "bf16-mixed"] = Field(default="32-true", description="bf16: faster on newer GPUs.")
     seed: int = Field(default=0, ge=0, description="Of the split, the random graphs, weights and order of tiles.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto': a GPU where there is one.")
+    memory_gib: float = Field(
+        default=8.0, gt=0, description="More tiles than fit are refused; max_tiles takes some of them."
+    )
     checkpoint_s: float = Field(default=15.0, ge=0, description="Seconds between checkpoints; 0: each step.")
     max_minutes: float = Field(
         default=24 * 60.0, gt=0, description="A member that takes longer fails, and goes on when run again with more."

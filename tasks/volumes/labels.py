@@ -24,6 +24,20 @@ class ClassMap:
     classes: dict[int, int]
     unlabelled: frozenset[int]
 
+    @property
+    def said(self) -> dict[str, str]:
+        """The values of each class, in words.
+
+        >>> ClassMap(("a", "b"), {0: 0, 1: 1, 3: 1}, frozenset()).said
+        {'a': '0', 'b': '1, 3'}
+        """
+        words = {}
+        for number, name in enumerate(self.names):
+            values = sorted(value for value, found in self.classes.items() if found == number)
+            shown = ", ".join(map(str, values[:8]))
+            words[name] = shown if len(values) <= 8 else f"{shown}, … ({len(values)} values)"
+        return words
+
     def apply(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Classes, 255 where there is no label, of values that are all known."""
         found, inverse = np.unique(values, return_inverse=True)

@@ -1,0 +1,246 @@
+"""Training to segment: sets that keep apart, members found again, figures that are true, and clear refusals."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from dlsia_core.metrics.confusion import confusion_matrix, scores_per_class
+from dlsia_core.networks import count_parameters, load_network
+from dlsia_core.networks.registry import empty_network
+from dlsia_core.segmentation import segment
+from tasks.errors import SettingsError, SourceError
+from tasks.segmentation_card import publish_segmenter
+from tasks.segmentation_judge import judge_networks
+from tasks.segmentation_learning import Learning, learning_of
+from tasks.segmentation_member import PlannedNetwork, train_network, work_folder
+from tasks.segmentation_model import find_segmentation, load_segmentation
+from tasks.segmentation_plan import planned_segmentation
+from tasks.settings.segmentation import LabelMeaning, SegmentationTraining, VolumeReading
+
+TINY = {
+    "members": 2, "network_settings": {"depth": 3, "hidden_channels": 2}, "epochs": 3, "tile_shape": (40, 40),
+    "margin": 4, "block": 8, "guard": 2, "calibration_share": 0.25,
+    "device": "cpu", "max_tiles": 12, "learning_rate": 0.01,
+}  # fmt: skip
+
+
+def scene(depth: int = 5, side: int = 112) -> tuple[np.ndarray, np.ndarray]:
+    """Images of blobs that a threshold nearly finds, and the truth."""
+    rng = np.random.default_rng(0)
+    truth = (gaussian_filter(rng.normal(size=(depth, side, side)), (0, 3, 3)) > 0.03).astype(np.uint8)
+    return (1000 + 300.0 * truth + rng.normal(size=truth.shape) * 80).astype(np.uint16), truth
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """images.tif, labels.tif: 1 background, 2 blob, 0 unlabelled in the lower half of each slice."""
+    folder = tmp_path_factory.mktemp("data")
+    images, truth = scene()
+    label = truth + 1
+    label[:, 84:] = 0
+    tifffile.imwrite(folder / "images.tif", images)
+    tifffile.imwrite(folder / "labels.tif", label)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _models(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DLSIA_FLOWS_MODELS", str(tmp_path_factory.mktemp("models")))
+
+
+def learning(data: Path, network: Any = "SMSNet ensemble", meaning: Any = None, **training: Any) -> Learning:
+    plan = planned_segmentation(network, "quick", SegmentationTraining(**{**TINY, **training}))
+    paths = str(data / "images.tif"), str(data / "labels.tif")
+    return learning_of(*paths, LabelMeaning(**meaning or {}), VolumeReading(), plan)
+
+
+def networks(found: Learning) -> list[PlannedNetwork]:
+    configs = found.plan.configs(2)
+    return [PlannedNetwork(number, len(configs), config) for number, config in enumerate(configs)]
+
+
+def trained(found: Learning, folder: Path) -> Path:
+    work = work_folder(folder, found)
+    refs = [train_network.fn(found, one, work) for one in networks(found)]
+    judge_networks.fn(found, refs, work, "blobs")
+    return work
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, data) -> tuple[Learning, Path]:
+    found = learning(data)
+    return found, trained(found, tmp_path_factory.mktemp("output"))
+
+
+def test_figures_are_those_of_whole_slices_segmented_and_compared_on_test_pixels(model):
+    found, work = model
+    loaded = load_segmentation(work)
+    assert (loaded.members, loaded.recipe.classes, loaded.recipe.ndim) == (2, ("class 1", "class 2"), 2)
+    images, truth = scene()
+    answer = segment(loaded.network, loaded.recipe, images)
+    here = found.split.where("test")
+    assert (found.labels.label[here] == truth[here]).all()
+    matrix = confusion_matrix(truth[here], answer.label[here], 2)
+    assert loaded.facts["confusion"] == matrix.tolist()
+    for row, f1 in zip(loaded.facts["scores"], scores_per_class(matrix)["f1"], strict=False):
+        assert row["f1"] == pytest.approx(f1)
+        assert row["f1_low"] < f1 < row["f1_high"]
+    assert loaded.facts["scores"][1]["f1"] > 0.8
+    sets = loaded.sets(answer.mean)
+    for number, row in enumerate(loaded.facts["sets"]["classes"]):
+        assert row["coverage"] == pytest.approx(sets[number][here & (truth == number)].mean())
+
+
+def test_training_sees_no_pixel_near_a_held_out_one_and_no_unlabelled_one(model):
+    found, _ = model
+    sets = found.split.sets
+    assert (sets[:, 84:] == 255).all()
+    learned = found.training.batch(0, np.arange(len(found.training))).weight.sum()
+    assert 0 < learned <= found.split.pixels["training"]
+    for number in range(4):
+        near = np.zeros(sets.shape, bool)
+        for axis, places in enumerate(np.nonzero(sets == number)):
+            assert len(places), axis
+        for z, y, x in zip(*np.nonzero(sets == number), strict=True):
+            near[max(z - 2, 0) : z + 3, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = True
+        assert not (near & (sets != number) & (sets != 255)).any()
+
+
+def test_a_model_says_what_it_is_and_is_found_by_name_and_in_the_output(model, tmp_path):
+    _, work = model
+    published = publish_segmenter.fn("blobs", work, tmp_path)
+    assert published.label == "blobs:1"
+    for place in ("blobs", "blobs:1", str(tmp_path)):
+        assert find_segmentation(place).ref.digest == published.digest
+    assert publish_segmenter.fn("blobs", work, tmp_path).label == "blobs:1"
+    card, page = (tmp_path / "card.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "| class 2 | 0." in card
+    assert "segment_volume(source=…, model='blobs:1', store=…)" in card
+    assert page.count("<img") >= 2
+    assert "http" not in page.split("</style>")[1].replace("http://www.w3.org", "")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_same_training_gives_the_same_bytes_and_is_not_done_twice(model, data, tmp_path):
+    _, work = model
+    weights = (work / "model.safetensors").read_bytes()
+    again = learning(data)
+    assert work_folder(work.parent, again) == work
+    before = (work / "member-1" / "model.json").stat().st_mtime_ns
+    assert trained(again, work.parent) == work
+    assert (work / "member-1" / "model.json").stat().st_mtime_ns == before
+    anew = trained(again, tmp_path)
+    assert (anew / "model.safetensors").read_bytes() == weights
+    assert (anew / "model.json").read_bytes() == (work / "model.json").read_bytes()
+
+
+def test_single_networks_have_no_spread_and_are_calibrated_too(data, tmp_path):
+    found = learning(data, "TUNet3Plus", network_settings={"depth": 2, "base_channels": 2}, class_weights="inverse")
+    assert found.loss.class_weights is not None
+    loaded = load_segmentation(trained(found, tmp_path))
+    assert loaded.members == 1
+    assert loaded.calibration is not None
+    assert not segment(loaded.network, loaded.recipe, scene(1, 40)[0]).std.any()
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [("TUNet", {"depth": 2, "base_channels": 2}), ("MSDNet", {"num_layers": 3, "max_dilation": 2})],
+)
+def test_other_networks_are_trained_as_well(data, tmp_path, network, settings):
+    found = learning(data, network, network_settings=settings, epochs=1)
+    (one,) = networks(found)
+    ref = train_network.fn(found, one, tmp_path)
+    assert load_network(ref.folder)[1]["config"]["network"] == network
+
+
+def test_members_have_about_the_size_of_the_paper():
+    plan = planned_segmentation("SMSNet ensemble", "paper", SegmentationTraining(device="cpu"))
+    sizes = [count_parameters(empty_network(config)) for config in plan.configs(2)]
+    assert len(sizes) == 5
+    assert all(43_000 <= size <= 47_000 for size in sizes)
+
+
+def test_networks_that_see_volumes_are_trained_on_volumes(data, tmp_path):
+    found = learning(data, dimensions=3, tile_shape=(4, 32, 32), margin=1, epochs=1, members=2)
+    loaded = load_segmentation(trained(found, tmp_path))
+    assert (loaded.recipe.ndim, loaded.recipe.tile_shape) == (3, (4, 32, 32))
+    assert segment(loaded.network, loaded.recipe, scene(5, 40)[0]).mean.shape == (2, 5, 40, 40)
+
+
+def test_too_few_labels_make_a_model_that_says_what_it_does_not_know(tmp_path):
+    images, truth = scene(1)
+    label = np.zeros_like(truth)
+    label[0, 20:22, 20:22], label[0, 40:42, 40:42] = 1, 2
+    tifffile.imwrite(tmp_path / "images.tif", images[0])
+    tifffile.imwrite(tmp_path / "labels.tif", label[0])
+    found = learning(tmp_path, block=None, epochs=1)
+    published = publish_segmenter.fn("few", trained(found, tmp_path), tmp_path)
+    assert any("too few" in warning for warning in published.warnings)
+    assert "reason" in published.sets
+    with pytest.raises(SettingsError, match="has no conformal calibration"):
+        load_segmentation(tmp_path).sets(np.full((2, 1, 1, 1), 0.5, np.float32))
+
+
+def test_what_cannot_work_is_refused_before_anything_is_written(data, tmp_path):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"meaning": {"classes": {"a": 1, "b": 2, "c": 3}}}, "class 'c' has no labelled pixel"),
+        ({"class_weights": (1, 2, 3)}, "there are 2 classes"),
+        ({"network_settings": {"depht": 3}}, "depht"),
+        ({"network_settings": {"in_channels": 3}}, "in_channels"),
+        ({"falls": (1.5,)}, "shares of the epochs"),
+        ({"guard": 40}, "block_shape"),
+        ({"margin": 20}, "leaves nothing"),
+        ({"memory_gib": 1e-6}, "training tiles .* need"),
+    ]
+    for settings, message in cases:
+        with pytest.raises(SettingsError, match=message):
+            _ = learning(data, **settings).loss
+    with pytest.raises(ValueError, match="leave some for the test"):
+        SegmentationTraining(training_share=0.6, validation_share=0.2, calibration_share=0.2)
+    with pytest.raises(ValueError, match="wanted 3 numbers"):
+        SegmentationTraining(dimensions=3, tile_shape=(64, 64))
+    with pytest.raises(SettingsError, match=r"is of kind 'inpainting'|no usable model"):
+        find_segmentation(str(tmp_path))
+
+
+def test_images_that_are_no_numbers_are_refused(tmp_path, data):
+    images = scene()[0].astype(np.float32)
+    images[2, 3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "images.tif", images)
+    (tmp_path / "labels.tif").write_bytes((data / "labels.tif").read_bytes())
+    with pytest.raises(SettingsError, match="no finite numbers"):
+        learning(tmp_path)
+    tifffile.imwrite(tmp_path / "images.tif", images[:4], photometric="minisblack")
+    with pytest.raises(SourceError, match="5 slices of labels and 4 images"):
+        learning(tmp_path)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_flow_killed_in_the_second_member_ends_with_the_same_bytes(tmp_path, flow_runs, data):
+    training = {**TINY, "epochs": 30, "checkpoint_s": 0}
+    arguments = {"images": data / "images.tif", "labels": data / "labels.tif", "training": training}
+    process = flow_runs.start("train_segmentation", output=tmp_path / "killed", **arguments)
+    while "member 2 of 2: epoch 5 of 30" not in flow_runs.log.read_text():
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    assert flow_runs.ended()["status"] == -signal.SIGKILL
+    found = flow_runs("train_segmentation", output=tmp_path / "killed", **arguments)
+    assert "result" in found, found
+    log = flow_runs.log.read_text()
+    assert "member 1 of 2: trained before" in log
+    assert "member 2 of 2: epoch 1 of 30" not in log
+    undisturbed = flow_runs("train_segmentation", output=tmp_path / "whole", **arguments)
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert found["result"]["model"] == undisturbed["result"]["model"]
+    assert json.loads((tmp_path / "whole" / "model.json").read_text())["metadata"]["kind"] == "segmentation"
