@@ -14,6 +14,7 @@ from tasks.errors import PipelineError
 from tasks.intake import checksum
 from tasks.readers import find_files, open_file
 from tasks.store import FrameRange, FrameRecord, FrameState, ScanStore, is_volume_store
+from tasks.store.pruning import pruned_file
 from tasks.verify_volume import volume_faults
 
 
@@ -25,6 +26,8 @@ class Verdict:
     shards_checked: int
     wrong: tuple[str, ...]
     unfinished: tuple[str, ...]
+    pruned: tuple[str, ...] = ()
+    """What was deleted on purpose, when, and where the proof is that it can be made again; nothing wrong with that."""
 
     @property
     def is_green(self) -> bool:
@@ -43,7 +46,9 @@ def verify_store(path: str | Path, deep: bool = False) -> Verdict:
     store = ScanStore(Path(path))
     wrong = [*_ledger_faults(store), *_source_faults(store, deep)]
     unfinished = [f"{record.file}[{record.index}] is pending" for record in store.frames.in_state(FrameState.PENDING)]
-    unfinished += _unpublished(store)
+    unfinished += [*_unpublished(store), *_half_pruned(store)]
+    if store.frames.ingested and "counts" not in store and not store.shards.pruned("counts"):
+        wrong.append("counts is not there, and the ledger does not say that it was pruned")
     checked = 0
     for array, shard, stop in _expected_shards(store):
         checked += 1
@@ -54,10 +59,27 @@ def verify_store(path: str | Path, deep: bool = False) -> Verdict:
             unfinished.append(f"{array} shard {shard}: {fault}")
         elif fault:
             wrong.append(f"{array} shard {shard}: {fault}")
-    if deep:
+    if deep and "counts" in store:
         for shard, _, stop in _shards_of(store, "counts"):
             wrong += _pixel_faults(store, shard, stop)
-    return Verdict(store.frames.counts_by_state, checked, tuple(wrong), tuple(unfinished))
+    return Verdict(store.frames.counts_by_state, checked, tuple(wrong), tuple(unfinished), tuple(_pruned(store)))
+
+
+def _half_pruned(store: ScanStore) -> Iterator[str]:
+    """A pruning that is killed between its entry in the ledger and the deletion leaves this."""
+    for path in store.shards.arrays():
+        left = [record for record in store.shards.pruned(path) if pruned_file(store, record).exists()]
+        if left:
+            yield f"{path}: {len(left)} shards were pruned, and their files are still there; prune the store again"
+
+
+def _pruned(store: ScanStore) -> Iterator[str]:
+    for path in store.shards.arrays():
+        found = store.shards.pruned(path)
+        for proof in dict.fromkeys(record.pruned for record in found):
+            members = [record for record in found if record.pruned == proof]
+            size = sum(record.size_bytes for record in members)
+            yield f"{path}: {len(members)} shards of {size} bytes, on {members[0].at}, proof {proof} in pruned.jsonl"
 
 
 def _ledger_faults(store: ScanStore) -> Iterator[str]:
@@ -127,6 +149,8 @@ def _shard_fault(store: ScanStore, array: str, shard: int, stop: int) -> str | N
         return "unfinished: not computed yet"
     if not record.sha256 or record.stop < stop:
         return "unfinished: frames were added; run the scan again"
+    if record.pruned:
+        return None
     if store.shard_file(array, shard).sha256 != record.sha256:
         return f"{store.shard_path(array, shard)} is not what was committed; delete it and run the scan again"
     return None
@@ -154,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     states = ", ".join(f"{count} {state}" for state, count in verdict.frames_by_state.items())
     lines = [f"frames: {states}"] if states else []
     lines += [f"shards: {verdict.shards_checked} checked against their SHA-256"]
+    lines += [f"pruned: {line}" for line in verdict.pruned]
     lines += [f"WRONG  {line}" for line in verdict.wrong] + [f"UNFINISHED  {line}" for line in verdict.unfinished]
     lines.append("store and ledger agree" if verdict.is_green else "see above")
     sys.stdout.write("\n".join(lines) + "\n")
