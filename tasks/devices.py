@@ -2,13 +2,17 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
+from prefect import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from tasks.errors import SettingsError
 
+GPU_LIMIT = "gpu"
 _cpu = threading.Lock()
 
 
@@ -27,6 +31,19 @@ def device_slot(wanted: str) -> Iterator[torch.device]:
         with _cpu:
             yield torch.device("cpu")
         return
-    # A short lease, so that the slot of a killed run is free again within a minute.
-    with concurrency("gpu", occupy=1, lease_duration=60, strict=True):
+    with gpu_slot():
         yield torch.device("cuda")
+
+
+@contextmanager
+def gpu_slot() -> Iterator[None]:
+    """Hold the server's one `gpu` slot; a server that has none yet, as that of a plain Python call, gets it."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists):
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
+    # A short lease, so that the slot of a killed run is free again within a minute.
+    with concurrency(GPU_LIMIT, occupy=1, lease_duration=60, strict=True):
+        yield
