@@ -16,8 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from httpx import HTTPError
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
 from prefect.settings import temporary_settings
 
 from deployments.registration import PREFECT_FILE, deploy_all, prepare
@@ -31,6 +33,7 @@ SIMULATED_FRAMES = 40
 PROCESS_SCAN = "process-scan/process-scan"
 WATCH = "watch-beamtime/watch-beamtime"
 POLL_S = 0.5
+LOOK_EVERY_S = 10.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,13 +81,17 @@ def serve(options: argparse.Namespace) -> int:
             print(f"  {_prefect()} deployment run '{WATCH}' -p folder=FOLDER -p stores=FOLDER")
             if not found:
                 print(f"{here / 'prefect.toml'} is yours and was left alone: first `export PREFECT_API_URL={url}`")
-            if watched:
-                results = here / "run" / "results"
-                started = start_run(WATCH, {"folder": str(watched), "stores": str(results)})
-                print(f"Watching {watched} (run {started.name}); results go to {results}")
-            sys.stdout.flush()
+            if not watched:
+                sys.stdout.flush()
+                while True:
+                    signal.pause()
+            results = here / "run" / "results"
+            parameters = {"folder": str(watched), "stores": str(results)}
+            started = start_run(WATCH, parameters)
+            print(f"Watching {watched} (run {started.name}); results go to {results}", flush=True)
             while True:
-                signal.pause()
+                time.sleep(LOOK_EVERY_S)
+                started = watched_on(started, parameters)
         finally:
             withdraw(home)
 
@@ -110,6 +117,23 @@ def start_run(deployment: str, parameters: dict[str, Any]) -> FlowRun:
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name(deployment)
         return client.create_flow_run_from_deployment(found.id, parameters=parameters)
+
+
+def watched_on(started: FlowRun, parameters: dict[str, Any]) -> FlowRun:
+    """Return the watcher's run, or a new one where it was killed or has failed; a cancelled one is left so.
+
+    The next watcher catches up on what came in the meantime, and starts nothing twice.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(started.id).state
+        if state is None or not (state.is_crashed() or state.is_failed()):
+            return started
+        again = start_run(WATCH, parameters)
+    except (OSError, HTTPError, PrefectException):
+        return started  # the server is away for a moment
+    print(f"the watcher ended ({state.name}: {state.message}); run {again.name} goes on", flush=True)
+    return again
 
 
 def follow(deployment: str, parameters: dict[str, Any]) -> FlowRun:
