@@ -95,6 +95,16 @@ def _look_into(folder: Path, is_frame_file: Callable[[Path], bool]) -> tuple[Lis
     return listing, sorted(subfolders)
 
 
+def newest_file(beamtime: Path, is_frame_file: Callable[[Path], bool]) -> datetime | None:
+    """When the newest detector file below the folder was changed, as its file system tells; None where there is none.
+
+    Raises `SourceError` if the folder is not there.
+    """
+    listings = scan_listings(beamtime, is_frame_file)
+    newest = max((state.mtime_ns for _, listing in listings for state in listing.values()), default=None)
+    return None if newest is None else datetime.fromtimestamp(newest / 1e9, tz=UTC)
+
+
 @dataclass
 class ScanFolder:
     """What is known of one scan. Times are seconds of one steadily growing clock, which the caller reads."""
@@ -107,6 +117,8 @@ class ScanFolder:
     changed_at: float | None = None
     pace_s: float = 0.0
     readable: set[str] = field(default_factory=set)
+    growths: int = 0
+    """Looks that found files which were not there before."""
 
     def look(self, listing: Listing, now: float, peek: Callable[[Path], object]) -> None:
         """Take in a new listing; `peek` raises `FrameReadError` for a file that is not complete.
@@ -115,6 +127,7 @@ class ScanFolder:
         that was found complete is not peeked at again, unless it changes.
         """
         changed = {name for name, state in listing.items() if self.listing.get(name) != state}
+        self.growths += bool(listing.keys() - self.listing.keys())
         if changed or listing.keys() != self.listing.keys():
             self._note_pace(now)
         self.readable = (self.readable & listing.keys()) - changed
@@ -138,9 +151,8 @@ class ScanFolder:
         The quiet time is `quiet_s`, or one and a half times the longest wait between two files, at most `give_up_s`.
         Files that stay unreadable hold it up for `give_up_s` and are then left to ingest, which quarantines them.
         """
-        unreadable = len(self.listing) - len(self.readable)
-        quiet_s = max(self.quiet_s, min(1.5 * self.pace_s, self.give_up_s))
-        if self.changed_at is None or now - self.changed_at < (self.give_up_s if unreadable else quiet_s):
+        due_at, unreadable = self.due_at, len(self.listing) - len(self.readable)
+        if due_at is None or now < due_at:
             return None
         return CompleteScan(
             name=self.name,
@@ -151,6 +163,14 @@ class ScanFolder:
             size_bytes=sum(state.size for state in self.listing.values()),
             last_write=datetime.fromtimestamp(max(state.mtime_ns for state in self.listing.values()) / 1e9, tz=UTC),
         )
+
+    @property
+    def due_at(self) -> float | None:
+        """When the scan is complete if nothing changes until then; None before the first look."""
+        if self.changed_at is None:
+            return None
+        quiet_s = max(self.quiet_s, min(1.5 * self.pace_s, self.give_up_s))
+        return self.changed_at + (quiet_s if len(self.readable) == len(self.listing) else self.give_up_s)
 
 
 class Beamtime:
@@ -184,6 +204,10 @@ class Beamtime:
         self._scans = seen
         return sorted(complete, key=lambda scan: (scan.last_write, scan.name))
 
+    def growing(self, now: float) -> list[ScanFolder]:
+        """The scans that the last look found incomplete."""
+        return [scan for scan in self._scans.values() if scan.due_at is not None and now < scan.due_at]
+
     def _name(self, folder: Path) -> str:
         """Return the path below the beamtime folder, with '/' between folders; the folder's own name for itself."""
         return folder.name if folder == self.folder else folder.relative_to(self.folder).as_posix()
@@ -214,6 +238,10 @@ class Announced:
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
+
+    def knows(self, folder: Path) -> bool:
+        """True if any state of the scan in the folder was announced."""
+        return any(key.rpartition(":")[0] == str(folder) for key in self._keys)
 
     def unconfirmed(self) -> list[str]:
         """Return the keys whose run was not seen yet, oldest first."""

@@ -177,3 +177,22 @@ def test_a_damaged_memory_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "announced.json").write_text("{}")
     with pytest.raises(StoreError, match=r"announced.json, the watcher's memory, is damaged .* delete it"):
         Announced(tmp_path / "announced.json")
+
+
+def test_a_scan_grows_while_looks_find_new_files_and_is_due_after_its_quiet_time(tmp_path: Path) -> None:
+    beamtime = watch(tmp_path, quiet_s=2)
+    for now in range(3):
+        write(tmp_path / "scan" / f"{now}.cbf")
+        beamtime.poll(now)
+    (scan,) = beamtime.growing(2)
+    assert (scan.growths, scan.due_at) == (3, 32), "the newest file was not looked into yet"
+    beamtime.poll(3)
+    assert scan.due_at == 4
+    assert beamtime.growing(4) == []
+
+
+def test_which_scans_were_announced_is_known_by_their_folders(tmp_path: Path) -> None:
+    memory = Announced(tmp_path / "announced.json")
+    memory.note("/data/a:b:12")
+    assert memory.knows(Path("/data/a:b"))
+    assert not memory.knows(Path("/data/a"))
