@@ -19,3 +19,7 @@ class SettingsError(PipelineError, ValueError):
 
 class StoreError(PipelineError, ValueError):
     """The scan store is missing, in use, of another format, or does not agree with its ledger."""
+
+
+class HealthError(PipelineError, RuntimeError):
+    """Something that an unattended beamtime needs is not well; the message says what, and what to do."""

@@ -22,7 +22,10 @@ MAX_LISTED = 20
 def summary_markdown(content: ReportContent) -> str:
     """Verdict, throughput, quarantined frames and one picture, in Markdown."""
     verdict = judge(content)
-    parts = [f"# {_text(verdict.text)}", f"Scan **{_text(content.scan_name)}**, store {_text(content.store_path)}"]
+    parts = [
+        f"# {as_markdown(verdict.text)}",
+        f"Scan **{as_markdown(content.scan_name)}**, store {as_markdown(content.store_path)}",
+    ]
     remarks = [*verdict.problems, *content.warnings]
     if remarks:
         parts.append(_list(remarks, "warning"))
@@ -59,22 +62,22 @@ def throughput_rows(content: ReportContent) -> list[dict[str, Any]]:
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     for row in rows:
-        cells = [number(value, 4) if not isinstance(value, str) else _text(value) for value in row.values()]
+        cells = [number(value, 4) if not isinstance(value, str) else as_markdown(value) for value in row.values()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _list(texts: Sequence[str], noun: str) -> str:
-    lines = [f"- {_text(text)}" for text in texts[:MAX_LISTED]]
+    lines = [f"- {as_markdown(text)}" for text in texts[:MAX_LISTED]]
     if len(texts) > MAX_LISTED:
         lines.append(f"- and {count(len(texts) - MAX_LISTED, noun)} more, in the report")
     return "\n".join(lines)
 
 
-def _text(text: str) -> str:
+def as_markdown(text: str) -> str:
     """Escape for HTML and for Markdown, on one line.
 
-    >>> print(_text("a_b|<i>"))
+    >>> print(as_markdown("a_b|<i>"))
     a\\_b\\|&lt;i&gt;
     """
     marked = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", clean(" ".join(text.split())))
@@ -94,4 +97,5 @@ def _picture(pair: FramePair) -> str:
             break
         side //= 2
     ends = f"{scale.text(scale.low)} to {scale.text(scale.high)} {UNIT}" if scale else "nothing measured"
-    return f"![before and after inpainting]({uri})\n\n{_text(pair.name)}, before and after: {ends}; grey = not measured"
+    said = f"{as_markdown(pair.name)}, before and after: {ends}; grey = not measured"
+    return f"![before and after inpainting]({uri})\n\n{said}"
