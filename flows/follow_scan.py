@@ -152,7 +152,8 @@ def _first_frames(
     path = confine(store, "store")
     _refuse_missing(source)
     held = ScanStore(path) if (path / "zarr.json").exists() else None
-    known = [Path(record.file) for record in held.frames.all() if _is_taken(record)] if held else []
+    # Refused ones too: if they have changed since, the survey at the end tries them again.
+    known = [Path(record.file) for record in held.frames.all()] if held else []
     growing = GrowingScan(lambda: present_files(source), peek_file, known, follow)
     arrived: list[Arrived] = []
     if held is None or "frame_shape" not in held.attributes:
@@ -171,10 +172,6 @@ def _refuse_missing(source: str) -> None:
     confine(source, "source")
     if not glob.has_magic(source) and not Path(source).expanduser().exists():
         raise SourceError(f"no such folder: {source!r}; make it before it is followed, or give a quoted glob")
-
-
-def _is_taken(record: FrameRecord) -> bool:
-    return record.state is not FrameState.QUARANTINED
 
 
 def _survey_of(arrived: list[Arrived], ingest: IngestSettings) -> Survey:
