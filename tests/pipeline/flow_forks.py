@@ -26,6 +26,7 @@ from flows.segment_volume import segment_volume
 from flows.study_latent_space import study_latent_space
 from flows.sweep_inpainting import sweep_inpainting
 from flows.train_inpainting import train_inpainting
+from flows.train_segmentation import train_segmentation
 
 FLOWS = {
     "process_scan": process_scan,
@@ -33,6 +34,7 @@ FLOWS = {
     "follow_scan": follow_scan,
     "plan_scan": plan_scan,
     "train_inpainting": train_inpainting,
+    "train_segmentation": train_segmentation,
     "compare_inpainting": compare_inpainting,
     "sweep_inpainting": sweep_inpainting,
     "segment_volume": segment_volume,
