@@ -17,7 +17,8 @@ class LabelMeaning(Settings):
 
     classes: dict[str, int | tuple[int, ...] | Literal["rest"]] | None = Field(
         default=None,
-        description="Values of each class, by its name, in the order of the classes: {'background': 2, 'bead': 1}. "
+        description="Values of each class, by its name, in the order of the classes, background first (segment_volume "
+        "takes the first for it): {'background': 2, 'bead': 1}. "
         "'rest': all values that are not named, for labels that number objects: {'background': 0, 'nucleus': 'rest'}. "
         "Empty: each value is a class, in rising order.",
     )
@@ -149,3 +150,13 @@ def values_of(given: int | tuple[int, ...] | str) -> tuple[int, ...]:
     ((3,), (1, 2), ())
     """
     return () if isinstance(given, str) else (given,) if isinstance(given, int) else tuple(map(int, given))
+
+
+class CoachSettings(Settings):
+    """Which tiles are proposed for labelling."""
+
+    count: int = Field(default=8, ge=1, le=1000, description="Tiles to propose.")
+    side: int = Field(default=48, ge=1, description="Side of a tile in px.")
+    distance: int = Field(default=16, ge=0, description="Pixels between tiles, and between tiles and what is labelled.")
+    slices: int = Field(default=32, ge=1, description="Slices that are looked at, evenly over the volume.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto': a GPU where there is one.")

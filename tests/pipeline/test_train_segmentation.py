@@ -17,13 +17,14 @@ from dlsia_core.networks import count_parameters, load_network
 from dlsia_core.networks.registry import empty_network
 from dlsia_core.segmentation import segment
 from tasks.errors import SettingsError, SourceError
+from tasks.label_coach import coaching_model, disagreement_of, write_proposals
 from tasks.segmentation_card import publish_segmenter
 from tasks.segmentation_judge import judge_networks
 from tasks.segmentation_learning import Learning, learning_of
 from tasks.segmentation_member import PlannedNetwork, train_network, work_folder
-from tasks.segmentation_model import find_segmentation, load_segmentation
+from tasks.segmentation_model import find_segmentation, load_segmentation, save_segmentation
 from tasks.segmentation_plan import planned_segmentation
-from tasks.settings.segmentation import LabelMeaning, SegmentationTraining, VolumeReading
+from tasks.settings.segmentation import CoachSettings, LabelMeaning, SegmentationTraining, VolumeReading
 
 TINY = {
     "members": 2, "network_settings": {"depth": 3, "hidden_channels": 2}, "epochs": 3, "tile_shape": (40, 40),
@@ -244,3 +245,30 @@ def test_a_flow_killed_in_the_second_member_ends_with_the_same_bytes(tmp_path, f
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert found["result"]["model"] == undisturbed["result"]["model"]
     assert json.loads((tmp_path / "whole" / "model.json").read_text())["metadata"]["kind"] == "segmentation"
+
+
+def test_the_coach_proposes_tiles_where_nothing_is_labelled(model, data, tmp_path):
+    found, work = model
+    coach = CoachSettings(count=3, side=12, distance=3, slices=3, device="cpu")
+    ensemble = coaching_model(str(work), "cpu")
+    labelled = found.labels.label != 255
+    arguments = (ensemble.ref, found.images, labelled, tmp_path, coach, False)
+    written = write_proposals.fn(*arguments)
+    assert [row["rank"] for row in written.table] == [1, 2, 3]
+    assert all(int(row["rows"].split()[0]) >= 84 + 3 for row in written.table)
+    before = Path(written.file).read_bytes()
+    assert write_proposals.fn(*arguments) == written
+    assert Path(written.file).read_bytes() == before
+    # The map is that of the whole volume, segmented at once.
+    whole = segment(ensemble.network, ensemble.recipe, scene()[0]).std.mean(axis=0)
+    for number, shown in disagreement_of(ensemble.ref, found.images, coach).items():
+        np.testing.assert_allclose(shown, whole[number], atol=1e-6)
+
+
+def test_a_single_network_is_no_coach(data, tmp_path):
+    found = learning(data, "TUNet", network_settings={"depth": 2, "base_channels": 2}, epochs=1)
+    (one,) = networks(found)
+    ref = train_network.fn(found, one, tmp_path)
+    save_segmentation(tmp_path / "single", load_network(ref.folder)[0], found.recipe, "not asked for", {})
+    with pytest.raises(SettingsError, match="cannot disagree with itself"):
+        coaching_model(str(tmp_path / "single"), "cpu")
