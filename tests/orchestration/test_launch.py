@@ -104,6 +104,8 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "compare-inpainting",
             "sweep-inpainting",
             "study-latent-space",
+            "train-segmentation",
+            "propose-labels",
             "segment-volume",
             "prune-scans",
             "watch-beamtime",
