@@ -10,7 +10,7 @@ $(error TORCH=$(TORCH) is unknown; allowed: TORCH=cuda, or no TORCH for the buil
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test test-slow lint types imports check bench lock clean
+.PHONY: help install run serve test test-slow test-faults lint types imports check bench lock clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,10 +24,13 @@ serve: $(STAMP)  ## Leave Prefect server, UI and worker running until Ctrl-C; WA
 	$(BIN)/python -m deployments.launch serve $(if $(WATCH),--watch "$(WATCH)")
 
 test: $(STAMP)  ## Run all tests that are not slow
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not faults"
 
 test-slow: $(STAMP)  ## Run the tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not faults"
+
+test-faults: $(STAMP)  ## Kill, damage and fill up on purpose; FAULTS=SEED:KILLS chooses other kills
+	$(BIN)/pytest -m faults tests/faults
 
 lint: $(STAMP)  ## Check style and format
 	$(BIN)/ruff check .
