@@ -22,18 +22,21 @@ class SplitSettings:
     max_angle_deg   two branches go on in each other where neither turns by more degrees than this
     min_length      a part shorter than this many fibre radii is a bump of another one
     max_voxels      larger components are left whole, and reported; their voxels must fit into memory (24 bytes each)
+    max_box         the same for the voxels of the bounding box (6 bytes each): a net of fibres fills little of its own
     """
 
     max_angle_deg: float = 35.0
     min_length: float = 3.0
     max_voxels: int = 20_000_000
+    max_box: int = 200_000_000
 
     def __post_init__(self) -> None:
         if not 0 < self.max_angle_deg < 90:
             raise SettingError(f"max_angle_deg is {self.max_angle_deg}; give degrees between 0 and 90")
-        if self.min_length <= 0 or self.max_voxels < 1:
+        if self.min_length <= 0 or self.max_voxels < 1 or self.max_box < 1:
             raise SettingError(
-                f"min_length is {self.min_length} and max_voxels {self.max_voxels}; both must be above 0"
+                f"min_length is {self.min_length}, max_voxels {self.max_voxels} and max_box {self.max_box}; "
+                "all must be above 0"
             )
 
 

@@ -78,6 +78,9 @@ def plan_instances(
     if split is not None:
         unsplit = kept & (components.voxels > split.max_voxels)
         for component, coordinates in gathered(components, read, kept & ~unsplit):
+            if np.prod(np.ptp(coordinates, axis=0) + 3) > split.max_box:  # with a voxel around it
+                unsplit[component] = True
+                continue
             found = split_fibres(coordinates, split, min_voxels)
             if found is not None:
                 lines[component] = found

@@ -60,6 +60,12 @@ class SplitTouching(Settings):
     min_length: float = Field(default=3.0, gt=0, description="Shorter parts are bumps; in radii of the fibre.")
     max_voxels: int = Field(default=20_000_000, ge=1, description="Larger components are left whole, and reported.")
 
+    max_box: int = Field(
+        default=200_000_000,
+        ge=1,
+        description="The same for voxels of the bounding box, of which each takes 6 bytes while a component is split.",
+    )
+
     @property
     def core(self) -> SplitSettings:
         """As the library takes it."""

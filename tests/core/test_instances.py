@@ -127,9 +127,10 @@ def test_splitting_does_not_depend_on_the_slab(slab: int) -> None:
 
 def test_what_is_too_large_to_split_stays_whole_and_is_named() -> None:
     volume = rod(SHAPE, *CROSSED[0]) | rod(SHAPE, *CROSSED[1])
-    plan = plan_instances(reader(volume), len(volume), split=SplitSettings(max_voxels=1000))
-    assert plan.n_instances == 1
-    assert plan.unsplit == (1,)
+    for small in (SplitSettings(max_voxels=1000), SplitSettings(max_box=40_000)):
+        plan = plan_instances(reader(volume), len(volume), split=small)
+        assert plan.n_instances == 1
+        assert plan.unsplit == (1,)
 
 
 def test_slabs_may_be_asked_for_in_any_order() -> None:

@@ -399,6 +399,8 @@ def test_memory_does_not_grow_with_the_depth(tmp_path, model):
     assert deep - shallow < 3e6
 
 
+@pytest.mark.slow  # ten runs of the flow
+@pytest.mark.timeout(900)
 @pytest.mark.server
 def test_a_volume_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, source, model, flow_runs, results):
     arguments = {
