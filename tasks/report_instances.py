@@ -222,5 +222,5 @@ def _longest(facts: InstanceFacts) -> Markup:
 
 def _image(figure: Figure, text: str) -> Markup:
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
+    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
     return element("img", src=data_uri(file.getvalue()), alt=text, style="max-width: 100%; height: auto; width: 820px")
