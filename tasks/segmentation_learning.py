@@ -139,5 +139,11 @@ def learning_of(
 ) -> Learning:
     """Look at images and labels, and refuse what nothing can be learned from, before anything is trained."""
     volume = open_volume(images, reading.images_dataset, reading.stacked)
+    if plan.given.dimensions == 3 and (reading.stacked == "separate" or volume.shape[0] == 1):
+        what = "separate images" if volume.shape[0] > 1 else "one image"
+        raise SettingsError(
+            f"training.dimensions is 3, and {images} is {what}, in which nothing lies above or below; give a volume, "
+            "or dimensions = 2"
+        )
     found = read_labels(labels, reading.labels_dataset, volume, meaning)
     return Learning(volume, found, plan, reading.stacked)

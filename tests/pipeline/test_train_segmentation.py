@@ -223,6 +223,9 @@ def test_images_that_are_no_numbers_are_refused(tmp_path, data):
     tifffile.imwrite(tmp_path / "images.tif", images[:4], photometric="minisblack")
     with pytest.raises(SourceError, match="5 slices of labels and 4 images"):
         learning(tmp_path)
+    tifffile.imwrite(tmp_path / "images.tif", images[0])
+    with pytest.raises(SettingsError, match="is one image, in which nothing lies above or below"):
+        learning(tmp_path, dimensions=3, tile_shape=(4, 32, 32), margin=1)
 
 
 @pytest.mark.server
