@@ -23,8 +23,8 @@ from tasks.store import VolumeArray, VolumeStore, slab_slices
 from tasks.volumes import Volume, open_volume
 
 WIDE_TILES = {2: (512, 512), 3: (64, 96, 96)}
-"""Five networks of 45,000 weights take 3.0 processor seconds for a slice of 512 x 512 in one tile of that size, and 10.4
-in tiles of 128 x 128 with a margin of 16."""
+"""Five networks of 45,000 weights take 3.0 processor seconds for a slice of 512 x 512 in one tile of that size, and
+10.4 in tiles of 128 x 128 with a margin of 16."""
 NOT_LABELLED, NOT_NUMBERED = 255, np.iinfo(np.uint32).max
 
 
