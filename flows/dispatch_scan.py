@@ -3,11 +3,14 @@
 The trigger hands over the whole payload, because a key that is missing in a trigger's template fails silently.
 """
 
+import time
+from http import HTTPStatus
 from typing import Any, cast
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import Field, ValidationError
 
 from flows.embedded_server import served_flow
@@ -15,6 +18,8 @@ from tasks.errors import SettingsError
 from tasks.settings import Settings, confine
 
 PROCESS_SCAN = "process-scan/process-scan"
+BUSY_PAUSES_S = (1.0, 3.0, 9.0)
+"""Waits before a server is asked again whose database is busy, as when fifty ask at once; Prefect has tried before."""
 
 
 class ScanComplete(Settings):
@@ -55,14 +60,21 @@ def make_run(event: ScanComplete) -> FlowRun:
     """Make the run of process-scan, or find it if it was made before, by whomever."""
     confine(event.source, "source")
     confine(event.store, "store")
-    run = run_deployment(
-        PROCESS_SCAN,
-        parameters={**event.parameters, "source": event.source, "store": event.store},
-        idempotency_key=event.key,
-        timeout=0,
-        as_subflow=False,
-    )
-    return cast(FlowRun, run)
+    for pause_s in (*BUSY_PAUSES_S, None):
+        try:
+            run = run_deployment(
+                PROCESS_SCAN,
+                parameters={**event.parameters, "source": event.source, "store": event.store},
+                idempotency_key=event.key,
+                timeout=0,
+                as_subflow=False,
+            )
+            return cast(FlowRun, run)
+        except PrefectHTTPStatusError as error:
+            if pause_s is None or error.response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            time.sleep(pause_s)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _validated(payload: dict[str, Any]) -> ScanComplete:

@@ -58,6 +58,14 @@ def process_scan(source: str, store: str, sleep_s: float = 0.0) -> str:
     with (Path(store) / "runs").open("a") as file:
         file.write(f"{time.time()} {source}\\n")
     return store
+
+
+@served_flow(name="follow-scan")
+def follow_scan(source: str, store: str, process: bool, follow: dict) -> None:
+    Path(store).mkdir(parents=True, exist_ok=True)
+    with (Path(store) / "followed").open("a") as file:
+        file.write(f"{time.time()} {source}\\n")
+    time.sleep(2)
 '''
 
 
@@ -68,8 +76,10 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
     head, ingest, rest = real.read_text().partition("  - name: ingest-scan")
     assert ingest, "the deployment of ingest-scan has another name now"
-    _, watch, rest = rest.partition("  - name: watch-beamtime")
-    text = (head + watch + rest).replace("flows.process_scan.process_scan", "standin_flows.process_scan")
+    _, follow, rest = rest.partition("  - name: follow-scan")
+    text = head + follow + rest
+    for flow in ("process_scan", "follow_scan"):
+        text = text.replace(f"flows.{flow}.{flow}", f"standin_flows.{flow}")
     (folder / "prefect.yaml").write_text(text)
     return folder
 

@@ -1,6 +1,8 @@
 """`make serve` and `make run` with small flows in the place of the real ones: server, worker, trigger, signals."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,8 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fabio.cbfimage
+import numpy as np
 import pytest
 import yaml
 
@@ -23,6 +27,41 @@ from prefect.events import emit_event
 for _ in range(int(sys.argv[2])):
     emit_event("beamline.scan.complete", resource={"prefect.resource.id": "beamline.scan.seven"},
                payload={"scan": "seven", "source": "/data/seven", "store": sys.argv[1], "digest": "d1"})
+"""
+ASK_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Barrier
+from flows.dispatch_scan import ScanComplete, make_run
+from flows.live_runs import LiveRuns
+n = int(sys.argv[2])
+event = ScanComplete(scan="one", source="/data/one", store=sys.argv[1], digest="d")
+barrier = Barrier(n)
+def ask(_):
+    barrier.wait()
+    return str(make_run(event).id)
+with ThreadPoolExecutor(n) as pool:
+    runs = set(pool.map(ask, range(n)))
+def follow(_):
+    run = LiveRuns(3, lambda: 0.0).follow("/data/two", sys.argv[1] + ".live")
+    return run and str(run.id)
+with ThreadPoolExecutor(10) as pool:
+    followed = set(pool.map(follow, range(10))) - {None}
+print(len(runs), len(followed))
+"""
+WATCH_TWO = """
+import sys
+from pathlib import Path
+from flows import watch_beamtime as watching
+first = watching.Beamtime.poll
+def poll(self, now):
+    if self.folder.name.endswith("-a"):
+        print("ready", flush=True)
+    return first(self, now)
+watching.Beamtime.poll = poll
+watching.watch_beamtime(folder=[Path(sys.argv[1]), Path(sys.argv[2])], stores=Path(sys.argv[3]), poll_s=0.4,
+                        quiet_s=1.0, run_for_s=300, follow=True)
 """
 COUNT_LIMITS = """
 from prefect import get_client
@@ -58,7 +97,9 @@ def served(
             launch("serve"), cwd=here, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
         )
     try:
-        until(lambda: "Stop with Ctrl-C" in log.read_text() or process.poll() is not None, 90, "deployments are served")
+        until(
+            lambda: "Stop with Ctrl-C" in log.read_text() or process.poll() is not None, 300, "deployments are served"
+        )
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -108,7 +149,10 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "propose-labels",
             "segment-volume",
             "prune-scans",
+            "follow-scan",
             "watch-beamtime",
+            "health-check",
+            "shift-report",
             "dispatch-scan",
         )
     }
@@ -125,17 +169,94 @@ def test_the_command_line_finds_the_server_and_a_run_completes(
     assert len(runs_in(store)) == 1
 
 
+def api(here: Path) -> Api:
+    return Api(tomllib.loads((here / "prefect.toml").read_text())["api"]["url"])
+
+
 @pytest.mark.usefixtures("served")
-def test_three_events_for_one_scan_give_one_run(
+@pytest.mark.parametrize("events", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_events_for_one_scan_give_one_run_however_many_come_at_once(
+    here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None], events: int
+) -> None:
+    store = here / f"by-{events}-events.zarr"
+    wanted = {"flows": {"name": {"any_": ["dispatch-scan"]}}, "flow_runs": {"state": {"name": {"any_": ["Completed"]}}}}
+    before = api(here).call("/flow_runs/count", wanted)
+    subprocess.run([*python, "-c", SEND, str(store), str(events)], cwd=here, env=environment, check=True, timeout=60)
+    until(lambda: runs_in(store), 8 * events + 60, "the trigger's run has ended")
+    until(lambda: api(here).call("/flow_runs/count", wanted) == before + events, 8 * events + 60, "all were answered")
+    assert len(runs_in(store)) == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_fifty_that_ask_for_the_run_at_once_get_the_same_one(
     here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None]
 ) -> None:
-    store = here / "by-event.zarr"
-    subprocess.run([*python, "-c", SEND, str(store), "3"], cwd=here, env=environment, check=True, timeout=60)
-    until(lambda: runs_in(store), 60, "the trigger's run has ended")
-    url = tomllib.loads((here / "prefect.toml").read_text())["api"]["url"]
-    wanted = {"flows": {"name": {"any_": ["dispatch-scan"]}}, "flow_runs": {"state": {"name": {"any_": ["Completed"]}}}}
-    until(lambda: Api(url).call("/flow_runs/count", wanted) == 3, 60, "all three events were answered")
+    """Watcher, triggers and a person may ask in the same instant."""
+    store = here / "by-fifty.zarr"
+    command = [*python, "-c", ASK_AT_ONCE, str(store), "50"]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.stdout.split() == ["1", "1"], done.stderr
+    until(lambda: runs_in(store), 120, "the run has ended")
     assert len(runs_in(store)) == 1
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_way_by_http_that_the_readme_shows_starts_a_run(here: Path, until: Callable[..., None]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    script = re.search(r"```bash\n(API=.*?)```", readme, re.DOTALL)
+    assert script, "README no longer shows how to send the event with curl"
+    store = here / "by-http.zarr"
+    shown = script[1].replace("http://127.0.0.1:4200/api", api(here).url).replace("/results/scan1.zarr", str(store))
+    plain = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    done = subprocess.run(["bash", "-euc", shown], cwd=here, env=plain, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: runs_in(store), 120, "the trigger's run has ended")
+    assert runs_in(store)[0].endswith("/data/scan1")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("served")
+def test_a_watcher_that_is_killed_again_and_again_fires_once_for_each_scan(
+    here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None]
+) -> None:
+    """Two beamtimes, and a scan that grows; kill -9 before, while and after scans are announced."""
+    stores, beamtimes, frame = here / "watched", [here / "beamtime-a", here / "beamtime-b"], here / "frame.cbf"
+    fabio.cbfimage.CbfImage(data=np.ones((8, 9), np.int32)).write(str(frame))
+    expected = []
+    for number, pause_s in enumerate((0.0, 2.0, 4.0)):
+        for beamtime in beamtimes:
+            (beamtime / f"scan{number}").mkdir(parents=True)
+            shutil.copy(frame, beamtime / f"scan{number}" / "a.cbf")
+            expected.append(stores / beamtime.name / f"scan{number}.zarr")
+        command = [*python, "-c", WATCH_TWO, *map(str, beamtimes), str(stores)]
+        with (
+            (here / "watch.log").open("ab") as log,
+            subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=log) as watcher,
+        ):
+            assert watcher.stdout
+            assert watcher.stdout.readline() == b"ready\n"
+            time.sleep(pause_s)
+            watcher.kill()
+    growing = beamtimes[0] / "growing"
+    growing.mkdir()
+    with (
+        (here / "watch.log").open("ab") as log,
+        subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=log) as watcher,
+    ):
+        try:
+            for number in range(200):
+                if (stores / "beamtime-a" / "growing.zarr" / "followed").exists():
+                    break
+                shutil.copy(frame, growing / f"{number}.cbf")
+                time.sleep(0.5)
+            expected.append(stores / "beamtime-a" / "growing.zarr")
+            until(lambda: all(runs_in(store) for store in expected), 120, "every scan has a run")
+        finally:
+            watcher.kill()
+    assert [len(runs_in(store)) for store in expected] == [1] * len(expected)
+    (followed,) = (expected[-1] / "followed").read_text().splitlines()
+    assert float(followed.split()[0]) + 2 <= float(runs_in(expected[-1])[0].split()[0]), "one after the other"
 
 
 @pytest.mark.usefixtures("served")
