@@ -148,6 +148,8 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "train-segmentation",
             "propose-labels",
             "segment-volume",
+            "report-instances",
+            "cluster-shapes",
             "prune-scans",
             "follow-scan",
             "watch-beamtime",
