@@ -67,6 +67,7 @@ def status_without_auth(url: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.server
+@pytest.mark.timeout(3000)
 def test_serve_with_an_auth_string(
     tmp_path: Path, standins: Path, isolated: dict[str, str], python: list[str], until: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch, variable: str,
@@ -80,12 +81,12 @@ def test_serve_with_an_auth_string(
         own = {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": AUTH, "PREFECT_HOME": str(tmp_path / "other")}
         done = subprocess.run(
             [PREFECT, *words, f"store={store}", "--watch"],
-            cwd=tmp_path, env=isolated | own, capture_output=True, text=True, timeout=250,
+            cwd=tmp_path, env=isolated | own, capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert (store / "runs").exists()
         code = "from standin_flows import add_up; print(add_up(4))"
-        called = subprocess.run([*python, "-c", code], env=environment, capture_output=True, text=True, timeout=250)
+        called = subprocess.run([*python, "-c", code], env=environment, capture_output=True, text=True, timeout=900)
         assert called.stdout.split() == ["6"], called.stderr
         monkeypatch.setenv(variable, AUTH)
         ended = Api(url).call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})
@@ -105,7 +106,7 @@ def serving(
             command, cwd=here, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
         )
     try:
-        until(lambda: "Stop with Ctrl-C" in log.read_text() or process.poll() is not None, 250, "serving")
+        until(lambda: "Stop with Ctrl-C" in log.read_text() or process.poll() is not None, 900, "serving")
         assert process.poll() is None, log.read_text()
         yield process
     finally:
