@@ -5,9 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prefect_docker.worker import DockerWorker
-from prefect_kubernetes.worker import KubernetesWorker
-
 
 def bare(schema: Any) -> Any:
     """A schema without its texts."""
@@ -17,9 +14,18 @@ def bare(schema: Any) -> Any:
     return [bare(item) for item in schema] if isinstance(schema, list) else schema
 
 
-stored = {
-    worker.type: {"made_with": version(package), "template": bare(worker.get_default_base_job_template())}
-    for worker, package in ((DockerWorker, "prefect-docker"), (KubernetesWorker, "prefect-kubernetes"))
-}
-file = Path(__file__).with_name("worker_variables.json")
-file.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
+def main() -> None:
+    """Write the file beside this one."""
+    from prefect_docker.worker import DockerWorker
+    from prefect_kubernetes.worker import KubernetesWorker
+
+    stored = {
+        worker.type: {"made_with": version(package), "template": bare(worker.get_default_base_job_template())}
+        for worker, package in ((DockerWorker, "prefect-docker"), (KubernetesWorker, "prefect-kubernetes"))
+    }
+    file = Path(__file__).with_name("worker_variables.json")
+    file.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
