@@ -125,6 +125,18 @@ def test_splitting_does_not_depend_on_the_slab(slab: int) -> None:
     np.testing.assert_array_equal(labelled(volume, slab, **options), whole)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_any_shape_can_be_split_and_numbered(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.normal(size=(17, 22, 26)), 0.6 + 0.3 * seed)
+    volume = noise > np.quantile(noise, 0.8)
+    options: dict[str, Any] = {"split": SplitSettings(), "min_voxels": 3}
+    labels = labelled(volume, 5, **options)
+    np.testing.assert_array_equal(labels, labelled(volume, 17, **options))
+    np.testing.assert_array_equal(labels, in_order(labels))
+    assert np.bincount(labels.ravel())[1:].min() >= 3
+
+
 def test_what_is_too_large_to_split_stays_whole_and_is_named() -> None:
     volume = rod(SHAPE, *CROSSED[0]) | rod(SHAPE, *CROSSED[1])
     for small in (SplitSettings(max_voxels=1000), SplitSettings(max_box=40_000)):
