@@ -42,6 +42,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_each_problem_is_told_with_what_to_do_and_none_where_all_is_well(
     tmp_path: Path, isolated: dict[str, str], python: list[str]
