@@ -22,6 +22,7 @@ from flows.follow_scan import follow_scan
 from flows.ingest_scan import ingest_scan
 from flows.plan_scan import plan_scan
 from flows.process_scan import process_scan
+from flows.prune_scans import prune_scans
 from flows.segment_volume import segment_volume
 from flows.study_latent_space import study_latent_space
 from flows.sweep_inpainting import sweep_inpainting
@@ -33,6 +34,7 @@ FLOWS = {
     "ingest_scan": ingest_scan,
     "follow_scan": follow_scan,
     "plan_scan": plan_scan,
+    "prune_scans": prune_scans,
     "train_inpainting": train_inpainting,
     "train_segmentation": train_segmentation,
     "compare_inpainting": compare_inpainting,

@@ -278,3 +278,19 @@ def test_kill_9_of_a_restoration(scan, tree, run_stages, small, trained, change)
     restore([str(store)])  # nothing is left to do if only its publication was missing
     assert verify_store(store, deep=True).is_green
     assert tree(store)["counts/c/0/0/0"] == before["counts/c/0/0/0"]
+
+
+@pytest.mark.server
+def test_the_flow_looks_at_all_stores_and_is_dry_unless_told(scan, flow_runs, tmp_path):
+    _, store = scan
+    shutil.copytree(store, tmp_path / "deeper" / "other.zarr")
+    size = bytes_of(store, "tiles", "predictions")
+    ended = flow_runs("prune_scans", results=tmp_path, prune={"older_than_days": 0})
+    assert ended["status"] == 0, ended
+    assert (ended["result"]["dry_run"], ended["result"]["size_bytes"]) == (True, 2 * size)
+    assert bytes_of(store, "tiles", "predictions") == size
+    ended = flow_runs("prune_scans", results=tmp_path, prune={"older_than_days": 0}, dry_run=False)
+    assert [row["store"] for row in ended["result"]["table"]] == [str(tmp_path / "deeper" / "other.zarr"), str(store)]
+    assert ended["result"]["size_bytes"] == 2 * size
+    assert bytes_of(store, "tiles", "predictions") == 0
+    assert verify_store(store).is_green
