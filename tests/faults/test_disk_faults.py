@@ -90,8 +90,11 @@ def test_a_read_only_store_is_named_and_the_run_goes_on_when_it_is_writable(
     tally.add("read-only store", trials=2, identical=1)
 
 
-def test_two_runs_at_once_on_one_store(tmp_path, flow_runs, source, settings, undisturbed, tree, tally, chance):
+def test_two_runs_at_once_on_one_store(
+    tmp_path, flow_runs, source, settings, undisturbed, tree, tally, chance, monkeypatch
+):
     """The one that comes second is refused, whichever it is, and names the other one."""
+    monkeypatch.setenv("DLSIA_FLOWS_HOME", str(flow_runs.home))
     refused = 0
     for trial in range(4):
         store = tmp_path / f"scan{trial}.zarr"

@@ -1,7 +1,10 @@
-"""Files that are deleted, replaced, truncated or still growing while they are ingested, and files of a wrong time."""
+"""Files that are deleted, replaced, truncated or still growing while they are ingested, and clocks that jump."""
 
+import itertools
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +23,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 N_FRAMES = 96
 SHAPE = (48, 64)
 INGEST = {"batch_frames": 16}
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 def frame_of(number: int) -> NDArray[np.int32]:
@@ -139,3 +143,41 @@ def test_files_of_another_time(tmp_path, flow_runs, tally, moment):
     assert all(np.array_equal(rows[number], frame_of(number)) for number in range(N_FRAMES))
     assert verify_store(tmp_path / "scan.zarr", deep=True).is_green
     tally.add("files of a wrong time", identical=1)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs the Debian package libfaketime")
+def test_a_clock_that_jumps_during_a_run(tmp_path: Path, tally: Any, chance: random.Random, flow_runs: Any) -> None:
+    """By a day, forth and back, while the flow is under way; its server keeps the right time."""
+    write_all(tmp_path / "raw")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    environment = {
+        "LD_PRELOAD": str(FAKETIME),
+        "DLSIA_FLOWS_HOME": str(flow_runs.home),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    call = f"ingest_scan(source={str(tmp_path / 'raw')!r}, store={str(tmp_path / 'scan.zarr')!r}, ingest={INGEST})"
+    code = f"from flows.ingest_scan import ingest_scan; print('ready', flush=True); {call}"
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    for jump in itertools.cycle(["+1d", "-1d", "+0"]):
+        if process.poll() is not None:
+            break
+        clock.write_text(jump)
+        time.sleep(chance.uniform(0.05, 0.3))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    rows = rows_of(ScanStore(tmp_path / "scan.zarr"))
+    assert all(np.array_equal(rows[number], frame_of(number)) for number in range(N_FRAMES))
+    assert verify_store(tmp_path / "scan.zarr", deep=True).is_green
+    tally.add("clock that jumps", identical=1)
