@@ -210,9 +210,11 @@ def _compare(plan: RunPlan, taken: _Taken, chosen: _Chosen, workers: Workers) ->
     outputs, why_not = place_familiarity(plan, taken.normalized, chosen.model)
     if outputs is None:
         return _Compared(left_out=(LeftOut(what="familiarity", why=why_not),))
-    runs = gather(
-        [familiarity_batch.submit(batch, taken.normalized, outputs, chosen.model, workers) for batch in taken.batches]
-    )
+    progress = Progress("familiarity", taken.batches[-1].stop)
+    submitted = [
+        familiarity_batch.submit(batch, taken.normalized, outputs, chosen.model, workers) for batch in taken.batches
+    ]
+    runs = gather(submitted, progress)
     found = strangers(outputs, chosen.label)
     return _Compared(found.n_frames, found.warnings, tuple(runs))
 
@@ -258,7 +260,10 @@ def _find_errors(plan: RunPlan, filled: _Filled, chosen: _Chosen, workers: Worke
     if uncertainty is None:
         return _Sure(None, statement, left_out=(LeftOut(what="uncertainty", why=why_not),))
     arrays = (filled.inpainted, filled.provenance, uncertainty)
-    runs = gather([uncertainty_batch.submit(batch, *arrays, chosen.model, workers) for batch in filled.batches])
+    progress = Progress("uncertainty", filled.batches[-1].stop)
+    runs = gather(
+        [uncertainty_batch.submit(batch, *arrays, chosen.model, workers) for batch in filled.batches], progress
+    )
     return _Sure(uncertainty, statement, tuple(runs))
 
 
@@ -270,9 +275,11 @@ def _encode_and_cluster(plan: RunPlan, filled: _Filled, stages: StageSettings) -
         return _Mapped(left_out=tuple(LeftOut(what=stage, why=why) for stage in ("encode", "cluster")))
     trained, encoder = train_encoder(plan, filled.inpainted, stages.encode, stages.infer.device)
     latent = place_latent(plan, filled.inpainted, encoder, stages.encode)
-    runs = gather(
-        [encode_batch.submit(batch, filled.inpainted, latent, encoder, stages.infer.device) for batch in filled.batches]
-    )
+    progress = Progress("encode", n_frames)
+    submitted = [
+        encode_batch.submit(batch, filled.inpainted, latent, encoder, stages.infer.device) for batch in filled.batches
+    ]
+    runs = gather(submitted, progress)
     if n_frames < stages.cluster.min_frames:
         why = f"{n_frames} frames make no map; it needs {stages.cluster.min_frames} (cluster.min_frames)"
         return _Mapped(None, encoder, (trained, *runs), (LeftOut(what="cluster", why=why),))

@@ -18,7 +18,6 @@ from tasks.learning import (
     curve_of,
     finish,
     finished_model,
-    log_epoch,
     model_folder,
     resumable,
     settings_that_count,
@@ -28,6 +27,7 @@ from tasks.networks import encoder_config, pooled_size
 from tasks.settings.stages import EncodeSettings
 from tasks.stage import RunPlan, StageRun, noted, place, run_shards, stage_task
 from tasks.store import ArrayRef, ArraySpec, FrameRange, ScanStore, open_store
+from tasks.training_progress import TrainingProgress
 
 VERSION = 1
 MIN_FRAMES_TO_ENCODE = 2
@@ -54,7 +54,7 @@ def train_encoder(
                 FitSettings(settings.epochs, settings.batch_size, settings.learning_rate, seed=settings.seed),
                 checkpoint_folder=checkpoint,
                 device=device,
-                on_epoch=log_epoch("autoencoder", settings.epochs),
+                hooks=(TrainingProgress("autoencoder"),),
                 checkpoint_seconds=settings.checkpoint_s,
                 max_seconds=60 * settings.max_minutes,
             ),

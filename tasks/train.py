@@ -21,7 +21,6 @@ from tasks.learning import (
     curve_of,
     finish,
     finished_model,
-    log_epoch,
     model_folder,
     resumable,
     settings_that_count,
@@ -35,6 +34,7 @@ from tasks.settings.stages import TrainSettings
 from tasks.stage import RunPlan, StageRun, noted, stage_task
 from tasks.store import ArrayRef, FrameRange, ScanStore, open_store
 from tasks.tile import grid_of, tiles_of
+from tasks.training_progress import TrainingProgress
 
 VERSION = 1
 HIDDEN_MAPS = 64
@@ -126,7 +126,7 @@ def _fit(
         validation=HiddenPixelExamples(learning.validation, unseen, recipe, settings.seed),
         checkpoint_folder=checkpoint,
         device=device,
-        on_epoch=log_epoch("inpainting network", settings.epochs),
+        hooks=(TrainingProgress("inpainting network"),),
         checkpoint_seconds=settings.checkpoint_s,
         max_seconds=60 * settings.max_minutes,
     )
