@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.server_api import Api
-from flows.server_janitor import Janitor
 from flows.server_home import HOST, ServerError, is_locked, locked, server_environment, withdraw, write_json
+from flows.server_janitor import Janitor
 
 POLL_S = 0.5
 START_TIMEOUT_S = 300.0
