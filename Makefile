@@ -23,8 +23,9 @@ run: $(STAMP)  ## Process a simulated scan, or DATA=FOLDER, through a real deplo
 serve: $(STAMP)  ## Leave Prefect server, UI and worker running until Ctrl-C; WATCH=FOLDER follows a beamtime folder
 	$(BIN)/python -m deployments.launch serve $(if $(WATCH),--watch "$(WATCH)")
 
+# Two processes, because many tests wait for servers; a file stays in one, with what its tests share.
 test: $(STAMP)  ## Run all tests that are not slow
-	$(BIN)/pytest -m "not slow and not faults"
+	$(BIN)/pytest -m "not slow and not faults" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## Run the tests that take minutes
 	$(BIN)/pytest -m "slow and not faults"
