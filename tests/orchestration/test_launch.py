@@ -190,6 +190,7 @@ def test_events_for_one_scan_give_one_run_however_many_come_at_once(
 
 
 @pytest.mark.usefixtures("served")
+@pytest.mark.slow
 def test_fifty_that_ask_for_the_run_at_once_get_the_same_one(
     here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None]
 ) -> None:
