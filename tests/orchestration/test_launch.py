@@ -219,6 +219,7 @@ def test_the_way_by_http_that_the_readme_shows_starts_a_run(here: Path, until: C
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("served")
 def test_a_watcher_that_is_killed_again_and_again_fires_once_for_each_scan(
     here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None]
