@@ -176,7 +176,7 @@ def api(here: Path) -> Api:
 
 
 @pytest.mark.usefixtures("served")
-@pytest.mark.parametrize("events", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("events", [3, pytest.param(50, marks=[pytest.mark.faults, pytest.mark.timeout(1200)])])
 def test_events_for_one_scan_give_one_run_however_many_come_at_once(
     here: Path, python: list[str], environment: dict[str, str], until: Callable[..., None], events: int
 ) -> None:
