@@ -30,7 +30,8 @@ p, figcaption { max-width: 80ch; }
 .swatch { vertical-align: -1px; }
 dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 18px 0 0; }
 dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
-nav { margin: 20px 0 0; font-size: .925rem; } nav a { margin-right: 16px; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; margin: 20px 0 0; font-size: .925rem; }
+nav a { margin-right: 16px; white-space: nowrap; }
 ul.warnings { margin: 18px 0 0; padding: 12px 16px 12px 34px; border: 1px solid var(--level);
   border-left-width: 8px; background: var(--card); }
 ul.warnings li { overflow-wrap: anywhere; }
