@@ -28,7 +28,7 @@ from tasks.store.ledger import FrameLedger
 UNREADABLE = "could not be read"
 """Begins the reason of frames that the file system did not give out: the next run tries them again."""
 STRAYS = 10
-"""Of so many files that agree, one may differ and is quarantined."""
+"""Of so many files that agree, one may declare another shape and be damaged, and is quarantined."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ def _was_altered(file: Path, known: dict[int, FrameRecord], n_frames: int) -> bo
 
 
 def _without_strays(peeks: Sequence[FilePeek | FrameReadError]) -> list[FilePeek | FrameReadError]:
-    """Refuse single files that differ in shape or type from all the others: a scan of a night must not wait for them.
+    """Refuse single damaged files whose header declares another shape or type: a night must not wait for one.
 
-    Where they are more than one in `STRAYS`, nobody can tell which of them are meant, and `_refuse_mixture` asks.
+    Files that read whole are left to `_refuse_mixture`: they are of another scan, and so are more than one in `STRAYS`.
     """
     kinds = Counter((peek.shape, peek.dtype) for peek in peeks if isinstance(peek, FilePeek))
     if len(kinds) < 2:
@@ -193,14 +193,24 @@ def _without_strays(peeks: Sequence[FilePeek | FrameReadError]) -> list[FilePeek
     if (kinds.total() - n_usual) * STRAYS > n_usual:
         return list(peeks)
     return [
-        FrameReadError(
-            f"{peek.path}: declares {peek.shape[0]} x {peek.shape[1]} {peek.dtype}, where {n_usual} other files are "
-            f"{usual}: its header is damaged, or it is of another scan. Copy it again, or give it a store of its own"
-        )
+        _damage_of(peek, n_usual, usual) or peek
         if isinstance(peek, FilePeek) and (peek.shape, peek.dtype) != usual
         else peek
         for peek in peeks
     ]
+
+
+def _damage_of(peek: FilePeek, n_usual: int, usual: tuple[tuple[int, int], str]) -> FrameReadError | None:
+    """Why the first frame of a file of another shape cannot be read; None if it can."""
+    try:
+        with open_file(peek.path) as file:
+            file.read(0)
+    except (FrameReadError, OSError) as error:
+        return FrameReadError(
+            f"{peek.path}: declares {peek.shape[0]} x {peek.shape[1]} {peek.dtype}, where {n_usual} other files are "
+            f"{usual}, and its header is damaged: {error}. Copy it again"
+        )
+    return None
 
 
 def _refuse_mixture(source: str, peeks: Sequence[FilePeek]) -> None:

@@ -12,18 +12,25 @@ from tasks.survey import survey_source
 from tasks.workers import Workers
 
 
-def test_a_single_file_of_another_shape_is_quarantined_and_does_not_stop_the_scan(tmp_path, write_frames, ingest_all):
+def test_a_single_file_whose_header_declares_another_shape_does_not_stop_the_scan(tmp_path, write_frames, ingest_all):
     """A flipped bit in one header refused a whole night's scan."""
-    write_frames(tmp_path / "raw", range(10))
-    write_frames(tmp_path / "raw", [10], shape=(40, 64))
+    paths = write_frames(tmp_path / "raw", range(11))
+    content = paths[10].read_bytes()
+    assert content.count(b"X-Binary-Size-Fastest-Dimension: 64") == 1
+    paths[10].write_bytes(content.replace(b"Fastest-Dimension: 64", b"Fastest-Dimension: 65"))
     store = ingest_all(tmp_path / "raw", tmp_path / "scan.zarr")
     (refused,) = store.frames.in_state(FrameState.QUARANTINED)
     assert store.n_frames == 10
-    assert "declares 40 x 64 int32, where 10 other files are ((48, 64), 'int32')" in refused.reason
-    write_frames(tmp_path / "raw2", range(9))
-    write_frames(tmp_path / "raw2", [9], shape=(40, 64))
+    assert refused.file == str(paths[10])
+
+
+@pytest.mark.parametrize("n_usual", [9, 10, 40])
+def test_a_whole_file_of_another_shape_is_refused_among_however_many(tmp_path, write_frames, ingest_all, n_usual):
+    write_frames(tmp_path / "raw", range(n_usual))
+    write_frames(tmp_path / "raw", [n_usual], shape=(40, 64))
     with pytest.raises(SourceError, match="several shapes"):
-        ingest_all(tmp_path / "raw2", tmp_path / "second.zarr")
+        ingest_all(tmp_path / "raw", tmp_path / "scan.zarr")
+    assert not (tmp_path / "scan.zarr").exists()
 
 
 def test_a_file_that_is_back_as_it_was_is_ingested(tmp_path, write_frames, ingest_all, expected):
