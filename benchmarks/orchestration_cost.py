@@ -1,8 +1,9 @@
 """What Prefect and the ledger add to a scan: `python benchmarks/orchestration_cost.py [--frames 512]`.
 
 Ingest is timed as plain function calls and as the flow `ingest_scan`, on the same files in the page cache, in turns;
-then as one long scan, and as many short ones by one glob and by a run each. For the whole chain, the second run of the
-same command is timed: it computes nothing, so its time is an upper bound of what orchestration costs.
+then as one long scan, and as many short ones: by one glob, by one run with a store each, and by a run each. For the
+whole chain, the second run of the same command is timed: it computes nothing, so its time is an upper bound of what
+orchestration costs.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from ingest_rate import ingest, source_of
 
 from flows.embedded_server import running_server
 from flows.ingest_scan import ingest_scan
+from flows.process_beamtime import process_beamtime
 from flows.process_scan import process_scan
 from tasks.settings.ingest import IngestSettings
 from tasks.settings.stages import EncodeSettings, TrainSettings
@@ -46,19 +48,24 @@ def short_scans(raw: Path, folder: Path) -> None:
     files = sorted(raw.iterdir())
     n = len(files) // SHORT_SCANS
     for part in range(SHORT_SCANS):
-        (folder / f"short{part}").mkdir()
+        (folder / "beamtime" / f"short{part}").mkdir(parents=True)
         for file in files[part * n : (part + 1) * n]:
-            (folder / f"short{part}" / file.name).hardlink_to(file)
+            (folder / "beamtime" / f"short{part}" / file.name).hardlink_to(file)
     long = seconds_of(lambda: ingest_scan(source=str(raw), store=str(folder / "long.zarr")))
-    glob = str(folder / "short*" / "*.cbf")
+    glob = str(folder / "beamtime" / "*" / "*.cbf")
     together = seconds_of(lambda: ingest_scan(source=glob, store=str(folder / "together.zarr")))
     short = sum(
-        seconds_of(lambda p=p: ingest_scan(source=str(folder / f"short{p}"), store=str(folder / f"short{p}.zarr")))
+        seconds_of(
+            lambda p=p: ingest_scan(source=str(folder / "beamtime" / f"short{p}"), store=str(folder / f"short{p}.zarr"))
+        )
         for p in range(SHORT_SCANS)
+    )
+    one_run = seconds_of(
+        lambda: process_beamtime(folder=str(folder / "beamtime"), stores=str(folder / "stores"), until="ingest")
     )
     print(
         f"ingest, one scan of {len(files)} frames {long:.2f} s, {SHORT_SCANS} of {n} frames by one glob "
-        f"{together:.2f} s, by a run each {short:.2f} s"
+        f"{together:.2f} s, by process_beamtime {one_run:.2f} s, by a run each {short:.2f} s"
     )
 
 

@@ -59,14 +59,17 @@ def gather(futures: Sequence[PrefectFuture[StageRun]], progress: "Progress | Non
 
 
 class Progress:
-    """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI."""
+    """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI.
+
+    The bar is made with the first part of several: what is done in one go, as a short scan is, needs none.
+    """
 
     def __init__(
         self, stage: str, n_frames: int, unit: str = "frames", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stage, self.total, self.unit, self.done = stage, n_frames, unit, 0
         self._clock, self._started = clock, clock()
-        self._artifact = cast(UUID, create_progress_artifact(0.0, f"{stage}-progress", stage)) if n_frames else None
+        self._artifact: UUID | None = None
 
     def advance(self, frames: int) -> None:
         """Count frames as done and say so."""
@@ -77,5 +80,8 @@ class Progress:
         logger_of(__name__).info(
             f"%s: %d of %d {self.unit}, %.3g {self.unit}/s, %.0f s left", self.stage, self.done, self.total, rate, left
         )
+        share = min(100.0, 100.0 * self.done / max(self.total, 1))
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, min(100.0, 100.0 * self.done / max(self.total, 1)))
+            update_progress_artifact(self._artifact, share)
+        elif share < 100.0:
+            self._artifact = cast(UUID, create_progress_artifact(share, f"{self.stage}-progress", self.stage))

@@ -1,5 +1,6 @@
 """What a flow returns: facts that JSON can hold, so that a person, the UI and the next flow can read them."""
 
+from collections import Counter
 from typing import Any, Protocol, TypeVar, cast
 
 from prefect.states import Completed
@@ -57,6 +58,61 @@ class ScanResult(Settings):
         total = sum(self.frames_by_state.values())
         others = [f"{n} {state}" for state, n in self.frames_by_state.items() if n and state != "ingested"]
         return "; ".join([f"{self.n_frames} of {total} frames in {self.store}", *others])
+
+
+class BeamtimeScan(Settings):
+    """What became of one scan of a beamtime."""
+
+    scan: str = Field(description="Path below the beamtime folder.")
+    store: str
+    frames_by_state: dict[str, int] = Field(default_factory=dict)
+    report: str | None = Field(default=None, description="The HTML report.")
+    error: str = Field(default="", description="Why the scan could not be processed; empty: it was.")
+
+
+class ProcessedBeamtime(Settings):
+    """What became of the scans of a beamtime, in natural order."""
+
+    folder: str
+    stores: str
+    scans: tuple[BeamtimeScan, ...]
+
+    @property
+    def failed(self) -> tuple[BeamtimeScan, ...]:
+        """Scans that could not be processed."""
+        return tuple(scan for scan in self.scans if scan.error)
+
+    @property
+    def sentence(self) -> str:
+        """The result in one line.
+
+        >>> done = BeamtimeScan(scan="a", store="a.zarr", frames_by_state={"ingested": 9, "quarantined": 1})
+        >>> lost = BeamtimeScan(scan="b", store="b.zarr", error="two shapes")
+        >>> ProcessedBeamtime(folder="f", stores="s", scans=(done, lost)).sentence
+        '1 of 2 scans in s: 9 of 10 frames; 1 quarantined; 1 scan failed'
+        """
+        states: Counter[str] = Counter()
+        for scan in self.scans:
+            states.update(scan.frames_by_state)
+        others = [f"{n} {state}" for state, n in states.items() if n and state != "ingested"]
+        done, n_failed = len(self.scans) - len(self.failed), len(self.failed)
+        failed = [f"{n_failed} {'scan' if n_failed == 1 else 'scans'} failed"] if n_failed else []
+        frames = f"{done} of {len(self.scans)} scans in {self.stores}: {states['ingested']} of {states.total()} frames"
+        return "; ".join([frames, *others, *failed])
+
+    @property
+    def table(self) -> list[dict[str, str | int]]:
+        """A row for each scan, failed ones first."""
+        return [
+            {
+                "scan": scan.scan,
+                "frames": scan.frames_by_state.get("ingested", 0),
+                "refused": sum(scan.frames_by_state.values()) - scan.frames_by_state.get("ingested", 0),
+                "report": scan.report or "",
+                "error": scan.error,
+            }
+            for scan in sorted(self.scans, key=lambda scan: not scan.error)
+        ]
 
 
 class TrainedModel(Settings):

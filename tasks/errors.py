@@ -23,3 +23,7 @@ class StoreError(PipelineError, ValueError):
 
 class HealthError(PipelineError, RuntimeError):
     """Something that an unattended beamtime needs is not well; the message says what, and what to do."""
+
+
+class ScansFailedError(PipelineError, RuntimeError):
+    """Some scans of a beamtime could not be processed; the others are done."""

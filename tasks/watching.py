@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.errors import FrameReadError, SourceError, StoreError
+from tasks.readers.names import natural_key
 
 MAX_DEPTH = 6
 
@@ -93,6 +94,24 @@ def _look_into(folder: Path, is_frame_file: Callable[[Path], bool]) -> tuple[Lis
     except FileNotFoundError:
         return {}, []
     return listing, sorted(subfolders)
+
+
+def scans_below(beamtime: Path, is_frame_file: Callable[[Path], bool]) -> dict[str, Path]:
+    """Name to folder of each scan, in natural order of the names.
+
+    Raises `SourceError` if the beamtime folder is not there.
+    """
+    folders = [folder for folder, _ in scan_listings(beamtime, is_frame_file)]
+    return {scan_name(beamtime, folder): folder for folder in sorted(folders, key=natural_key)}
+
+
+def scan_name(beamtime: Path, folder: Path) -> str:
+    """The path below the beamtime folder, with '/' between folders; the folder's own name for itself.
+
+    >>> scan_name(Path("/data/bt1"), Path("/data/bt1/day2/scan3")), scan_name(Path("/data/bt1"), Path("/data/bt1"))
+    ('day2/scan3', 'bt1')
+    """
+    return folder.name if folder == beamtime else folder.relative_to(beamtime).as_posix()
 
 
 def newest_file(beamtime: Path, is_frame_file: Callable[[Path], bool]) -> datetime | None:
@@ -196,7 +215,9 @@ class Beamtime:
         seen: dict[Path, ScanFolder] = {}
         complete = []
         for folder, listing in scan_listings(self.folder, self._is_frame_file):
-            scan = self._scans.get(folder) or ScanFolder(self._name(folder), folder, self.quiet_s, self.give_up_s)
+            scan = self._scans.get(folder) or ScanFolder(
+                scan_name(self.folder, folder), folder, self.quiet_s, self.give_up_s
+            )
             scan.look(listing, now, self._peek)
             seen[folder] = scan
             if found := scan.complete(now):
@@ -207,10 +228,6 @@ class Beamtime:
     def growing(self, now: float) -> list[ScanFolder]:
         """The scans that the last look found incomplete."""
         return [scan for scan in self._scans.values() if scan.due_at is not None and now < scan.due_at]
-
-    def _name(self, folder: Path) -> str:
-        """Return the path below the beamtime folder, with '/' between folders; the folder's own name for itself."""
-        return folder.name if folder == self.folder else folder.relative_to(self.folder).as_posix()
 
 
 class Announced:

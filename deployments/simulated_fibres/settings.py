@@ -67,6 +67,13 @@ class FibreSettings(BaseModel):
     label_near: float = Field(
         default=0.5, gt=0, lt=1, description="Part of the labelled background that lies around the labelled fibres."
     )
+    label_pores: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Part of the other labelled background that is drawn over pores, which look like fibres cut "
+        "across; 0: wherever chance puts it.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

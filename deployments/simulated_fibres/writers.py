@@ -124,12 +124,12 @@ def _discs(scene: Scene) -> dict[int, list[tuple[float, float]]]:
     wanted = volume * settings.label_ratio * (1 - settings.label_near)
     rng = generator(settings, _SCRIBBLES)
     for _ in range(round(wanted / (np.pi * _DISC**2))):
+        point = rng.random(3) * settings.shape - 0.5
+        if scene.pores and rng.random() < settings.label_pores:
+            point = scene.pores[int(rng.integers(len(scene.pores)))].center
         # A stroke stays whole, so that its area is what was counted on.
-        z, (y, x) = (
-            int(rng.integers(settings.shape[0])),
-            (rng.uniform(_DISC, n - 1 - _DISC) for n in settings.shape[1:]),
-        )
-        found.setdefault(z, []).append((y, x))
+        y, x = (float(np.clip(at, _DISC, n - 1 - _DISC)) for at, n in zip(point[1:], settings.shape[1:], strict=True))
+        found.setdefault(int(np.clip(round(point[0]), 0, settings.shape[0] - 1)), []).append((y, x))
     return found
 
 

@@ -105,7 +105,8 @@ class ScanStore:
     # What is there
 
     def __contains__(self, array: str) -> bool:
-        return array in self._group
+        # By its file, as zarr would after a hundred times as long; a scan asks this for each of its arrays.
+        return (self.path / array / "zarr.json").exists()
 
     def is_same_scan(self) -> bool:
         """False once the path holds another scan, or none."""
@@ -304,20 +305,20 @@ class ScanStore:
                 arrays[path].resize((stop, *arrays[path].shape[1:]))
 
     def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
-        if name not in self:
-            self._group.create_array(
-                name,
-                shape=(0,),
-                chunks=(1024,),
-                dtype="string" if values.dtype.kind == "T" else values.dtype,
-                dimension_names=("frame",),
-                attributes=attributes,
-            )
-        array = self._array(self._group, name)
         stop = start + len(values)
+        if name not in self:
+            # With its first values at once, which is half the work: a store of a few frames is mostly coordinates.
+            whole = np.zeros(stop, values.dtype)
+            whole[start:] = values
+            self._group.create_array(
+                name, data=whole, chunks=(1024,), dimension_names=("frame",), attributes=attributes
+            )
+            return
+        array = self._array(self._group, name)
         if stop > start:
             _reaching(array, stop)[start:stop] = values
-        array.resize((stop,))
+        if array.shape[0] != stop:
+            array.resize((stop,))
 
 
 def hash_file(file: Path) -> ShardFile:

@@ -21,6 +21,7 @@ from flows.compare_inpainting import compare_inpainting
 from flows.follow_scan import follow_scan
 from flows.ingest_scan import ingest_scan
 from flows.plan_scan import plan_scan
+from flows.process_beamtime import process_beamtime
 from flows.process_scan import process_scan
 from flows.prune_scans import prune_scans
 from flows.segment_volume import segment_volume
@@ -31,6 +32,7 @@ from flows.train_segmentation import train_segmentation
 
 FLOWS = {
     "process_scan": process_scan,
+    "process_beamtime": process_beamtime,
     "ingest_scan": ingest_scan,
     "follow_scan": follow_scan,
     "plan_scan": plan_scan,
