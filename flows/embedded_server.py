@@ -5,10 +5,13 @@ Prefect's own ephemeral server would stop at once and lose most records of task 
 """
 
 import json
+import logging
 import os
 import secrets
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,7 +30,9 @@ from flows.server_home import (
     RETRIES,
     RETRY_CODE,
     ServerError,
+    address_left,
     auth_string,
+    free_port,
     home_folder,
     is_announced,
     is_locked,
@@ -41,6 +46,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_GRACE_S = 20.0
+LOOK_EVERY_S = 2.0
+PORT_TIMEOUT_S = 30.0
 
 
 @contextmanager
@@ -70,10 +77,48 @@ def _used_server(grace_s: float) -> Iterator[_Server]:
         return
     with ExitStack() as stack:
         with locked(home / "start.lock"):
-            url = _address_when_ready(home) or _start(home, grace_s)
+            url = _address_when_ready(home) or _start(home, wanted_port(), grace_s)
             note = stack.enter_context(registered_user(home))
         _refuse_unless_usable(url)
+        stack.enter_context(_kept_alive(home, url, grace_s))
         yield _Server(url, note)
+
+
+@contextmanager
+def _kept_alive(home: Path, url: str, grace_s: float) -> Iterator[None]:
+    """Start the server anew, on the same port, where its supervisor was killed, which would do so for the server."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            try:
+                _revive(home, url, grace_s)
+            except (OSError, ServerError) as error:
+                logging.getLogger(__name__).warning("The Prefect server at %s cannot be started again: %s", url, error)
+
+    thread = threading.Thread(target=look, name="server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(LOOK_EVERY_S)
+
+
+def _revive(home: Path, url: str, grace_s: float) -> None:
+    """Start a supervisor if there is none although nobody stopped it; one process of those that ask does."""
+    if is_locked(home / "server.lock") or address_left(home) != url:
+        return
+    with locked(home / "start.lock"):
+        if is_locked(home / "server.lock") or address_left(home) != url:
+            return
+        port = int(url.removesuffix("/api").rpartition(":")[2])
+        deadline = time.monotonic() + PORT_TIMEOUT_S
+        while free_port(port) is None:  # the old server ends with its supervisor, in its own time
+            if time.monotonic() > deadline:
+                raise ServerError(f"port {port} is not free {PORT_TIMEOUT_S:g} s after the server's supervisor died")
+            time.sleep(0.1)
+        _start(home, port, grace_s)
 
 
 def _is_left_over(url: str) -> bool:
@@ -103,11 +148,11 @@ def _address_when_ready(home: Path) -> str | None:
     return None
 
 
-def _start(home: Path, grace_s: float) -> str:
+def _start(home: Path, port: int, grace_s: float) -> str:
     """Start the supervisor as a detached process and return the address once the server answers."""
     package_root = str(Path(__file__).resolve().parent.parent)
     command = [sys.executable, "-m", "flows.server_supervisor", "--home", str(home)]
-    command += ["--port", str(wanted_port()), "--grace", str(grace_s)]
+    command += ["--port", str(port), "--grace", str(grace_s)]
     paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     with (home / "supervisor.log").open("ab") as log:
         supervisor = subprocess.Popen(

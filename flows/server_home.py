@@ -102,8 +102,11 @@ def registered_user(home: Path) -> Iterator[Callable[[str], None]]:
 
 def server_address(home: Path) -> str | None:
     """Return the API address of the living server of this home folder, or None."""
-    if not is_locked(home / "server.lock"):
-        return None
+    return address_left(home) if is_locked(home / "server.lock") else None
+
+
+def address_left(home: Path) -> str | None:
+    """Return the API address of the server that was not stopped yet; it may have been killed."""
     with suppress(FileNotFoundError):
         return str(json.loads((home / "server.json").read_text())["url"])
     return None
@@ -149,16 +152,17 @@ def wanted_port() -> int:
     asked = os.environ.get("DLSIA_FLOWS_PORT", "")
     if asked and not (asked.isdecimal() and int(asked) < 65536):
         raise ServerError(f"DLSIA_FLOWS_PORT is {asked!r}; allowed: 0 (any free port) to 65535")
-    port = _free_port(int(asked or DEFAULT_PORT))
+    port = free_port(int(asked or DEFAULT_PORT))
     if port is None and asked:
         raise ServerError(
             f"port {asked} on {HOST} is taken by another program; "
             "stop that program, or set DLSIA_FLOWS_PORT to another port (0: any free one)"
         )
-    return port or _free_port(0) or 0
+    return port or free_port(0) or 0
 
 
-def _free_port(port: int) -> int | None:
+def free_port(port: int) -> int | None:
+    """The port (0: any) if a program may listen on it now, else None."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):

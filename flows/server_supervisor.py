@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from flows.server_api import Api
-from flows.server_home import HOST, ServerError, is_locked, locked, server_environment, withdraw, write_json
+from flows.server_home import (
+    HOST,
+    ServerError,
+    address_left,
+    is_locked,
+    locked,
+    server_environment,
+    withdraw,
+    write_json,
+)
 from flows.server_janitor import Janitor
 
 POLL_S = 0.5
@@ -195,7 +204,9 @@ def main() -> None:
     supervisor = Supervisor(options.home, options.port, options.grace)
     with (options.home / "server.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (options.home / "server.json").unlink(missing_ok=True)
+        if address_left(options.home) != supervisor.api.url:
+            # Left by a supervisor that was killed. If its address is ours, it stays: users who see it bring us back.
+            (options.home / "server.json").unlink(missing_ok=True)
         try:
             supervisor.start()
             _tell_starter({"url": supervisor.api.url})

@@ -173,7 +173,11 @@ def _ingest_round(
         store.shards.void(record for record in older if record is not None)
     filled: dict[int, _Filled] = {}
     run_over(
-        _FillShard(scan, settings), fillings, lambda filling, shard: filled.update({filling.shard: shard}), workers
+        _FillShard(scan, settings),
+        fillings,
+        lambda filling, shard: filled.update({filling.shard: shard}),
+        workers,
+        scan.path,
     )
     whole = list(takewhile(lambda filling: filled[filling.shard].counts is not None, fillings))
     rows = [record for filling in whole for record in filled[filling.shard].records]

@@ -163,7 +163,7 @@ def run_shards(
     with _sole_writer(scan, paths, frames, [shard for shard, _, _ in shards]):
         missing = [item for item in shards if is_missing(*item)]
         _void_rewrites(store, paths, missing)
-        run_over(_ComputeShard(scan, paths, compute), missing, commit, workers)
+        run_over(_ComputeShard(scan, paths, compute), missing, commit, workers, scan.path)
     computed = sum(stop - start for _, start, stop in missing)
     stage = str(store.array(paths[0]).attrs["origin"]["stage"])  # type: ignore[index, call-overload]
     return noted(scan, StageRun(stage, frames, computed, time.monotonic() - started, sum(written)))

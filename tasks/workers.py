@@ -1,6 +1,11 @@
 """Run the same function over many shards with Dask: on this machine's threads, or on a cluster by its address."""
 
+import hashlib
+import itertools
 import os
+import socket
+import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -36,10 +41,13 @@ def run_over(
     items: Sequence[Item],
     done: Callable[[Item, Result], None],
     workers: Workers,
+    written: str = "",
 ) -> None:
     """Call `function` on each item in parallel, and `done` in this process as results arrive.
 
     With threads at most `n_threads` items are in memory. The first exception ends the run after the items under way.
+    written: Store that the function writes to. Nothing begins there before workers of a cluster have ended what a
+    process that was killed has left them: they would write the shards of its plan over those of this one.
 
     >>> found = {}
     >>> run_over(abs, [-1, 2], found.__setitem__, Workers())
@@ -51,7 +59,7 @@ def run_over(
         # optimize_graph=False: the calls share nothing, and functions must not be fused into one task.
         dask.compute(*calls, scheduler="threads", num_workers=workers.n_threads, optimize_graph=False)
     else:
-        _run_on_cluster(function, items, done, workers)
+        _run_on_cluster(function, items, done, workers, written)
 
 
 def _call_and_report(function: Callable[[Item], Result], item: Item, done: Callable[[Item, Result], None]) -> None:
@@ -63,24 +71,54 @@ def _run_on_cluster(
     items: Iterable[Item],
     done: Callable[[Item, Result], None],
     workers: Workers,
+    written: str,
 ) -> None:
     from distributed import Client, as_completed
 
+    store, call = _store_prefix(written), f"{_store_prefix(written)}{_own_name()}-{uuid.uuid4().hex}"
     with Client(workers.scheduler, set_as_default=False) as client:
+        if written:
+            _wait_while(client, lambda key: key.startswith(store) and not key.startswith(f"{store}{_own_name()}-"))
         remaining = iter(items)
         running: dict[Any, Item] = {}
         arriving = as_completed(loop=client.loop)
+        numbers = itertools.count()
 
         def submit_next() -> None:
             for item in remaining:
-                future = client.submit(function, item, pure=False)
+                future = client.submit(function, item, key=f"{call}-{next(numbers)}", pure=False)
                 running[future] = item
                 arriving.add(future)
                 return
 
         for _ in range(workers.window):
             submit_next()
-        for future in arriving:
-            done(running.pop(future), future.result())
-            future.release()
-            submit_next()
+        try:
+            for future in arriving:
+                done(running.pop(future), future.result())
+                future.release()
+                submit_next()
+        finally:
+            # After an exception some are under way, and a retry must not meet them. A worker ends what it has begun.
+            client.cancel(list(running))
+            if running and written:
+                _wait_while(client, lambda key: key.startswith(call))
+
+
+def _store_prefix(written: str) -> str:
+    return f"{hashlib.sha256(written.encode()).hexdigest()[:16]}-"
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _wait_while(client: Any, is_meant: Callable[[str], bool]) -> None:
+    """Wait until no worker is at work on such a key; workers that die meanwhile are at work on nothing."""
+    while any(is_meant(key) for keys in client.run(_keys_at_work, on_error="ignore").values() for key in keys):
+        time.sleep(0.1)
+
+
+def _keys_at_work(dask_worker: Any) -> list[str]:
+    """Runs on a worker: what its threads are busy with, also if the scheduler has forgotten it."""
+    return [str(task.key) for task in (*dask_worker.state.executing, *dask_worker.state.long_running)]

@@ -102,7 +102,7 @@ def run_slabs(
             written.append(file.size_bytes)
         done(item[2] - item[1])
 
-    run_over(_ComputeSlab(outputs, compute), missing, commit, workers)
+    run_over(_ComputeSlab(outputs, compute), missing, commit, workers, outputs[0].store)
     stage = str(store.array(outputs[0].path).attrs["origin"]["stage"])  # type: ignore[index, call-overload]
     frames = FrameRange(slabs[0][1], slabs[-1][2]) if slabs else FrameRange(0, 0)
     computed = sum(stop - start for _, start, stop in missing)

@@ -1,4 +1,4 @@
-"""`kill -9` of server, worker, watcher and flow under `make serve`: each scan is processed once, and every run ends."""
+"""`kill -9` of server, supervisor, worker, watcher, flow under `make serve`: a scan is run once, and every run ends."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ from tasks.verify import verify_store
 pytestmark = [pytest.mark.server, pytest.mark.timeout(3000)]
 
 SHARE = 0.2
-VICTIMS = ("worker", "server", "watcher", "flow")
+VICTIMS = ("worker", "server", "watcher", "flow", "supervisor")
 N_FRAMES = 48
 SHAPE = (48, 64)
 CHEAP_FLOW = """
@@ -72,8 +72,9 @@ class Served:
 
     def process_of(self, victim: str) -> int | None:
         """The process to be killed, if it is there at the moment."""
-        if victim == "server":
-            return int(json.loads((self.folder / "home" / "server.json").read_text())["pid"])
+        if victim in ("server", "supervisor"):
+            facts = json.loads((self.folder / "home" / "server.json").read_text())
+            return int(facts["pid" if victim == "server" else "supervisor"])
         if victim == "worker":
             return next(iter(pids(lambda words, _: "worker" in words and "flows.lifeline" in words, self.folder)), None)
         flow = {"watcher": "watch-beamtime", "flow": "process-scan"}[victim]

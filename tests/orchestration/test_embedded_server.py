@@ -153,6 +153,18 @@ def test_a_server_that_was_killed_is_started_again_at_its_address(
     until(lambda: facts_of(home)["pid"] != pid and Api(url).is_healthy(), 40, "another server answers at the address")
 
 
+def test_a_supervisor_that_was_killed_is_started_again_by_who_uses_the_server(
+    url: str, home: Path, until: Callable[..., None]
+) -> None:
+    """The server goes with it; both users see that, and one of them starts both again at the address."""
+    before = facts_of(home)
+    os.kill(before["supervisor"], signal.SIGKILL)
+    until(lambda: facts_of(home)["supervisor"] != before["supervisor"], 60, "another supervisor")
+    until(Api(url).is_healthy, 40, "another server answers at the address")
+    assert facts_of(home)["url"] == url
+    until(lambda: len(supervisors_of(home)) == 2, 10, "the old server is gone, and one pair is left")
+
+
 def test_a_web_page_from_elsewhere_can_change_nothing(url: str) -> None:
     """It may not POST without a CSRF token, and cannot read one, because no other origin is allowed to."""
     request = urllib.request.Request(f"{url}/flow_runs/filter", data=b"{}", headers={"Origin": "http://evil.example"})

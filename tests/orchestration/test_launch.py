@@ -147,6 +147,7 @@ def test_every_deployment_names_its_flow_by_module_and_flow() -> None:
             "study-latent-space",
             "train-segmentation",
             "propose-labels",
+            "process-beamtime",
             "segment-volume",
             "report-instances",
             "cluster-shapes",
