@@ -83,10 +83,11 @@ def measure(api: Api, beamtime: Path, n_scans: int) -> list[tuple[float, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scans", type=int, default=50)
+    parser.add_argument("--keep", type=Path, help="folder to leave logs and stores in; default: none is kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        here = Path(name)
-        (here / "beamtime").mkdir()
+        here = (options.keep or Path(name)).resolve()
+        (here / "beamtime").mkdir(parents=True)
         environment = os.environ | {
             "DLSIA_FLOWS_HOME": str(here / "home"),
             "DLSIA_FLOWS_PORT": "0",

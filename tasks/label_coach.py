@@ -83,9 +83,9 @@ def disagreement_of(model: ModelRef, images: Volume, settings: CoachSettings) ->
             if not wanted:
                 continue
             planes, rows, columns = window.outer
-            tile = images.read(planes.start, planes.stop)[:, rows, columns]
+            tile = loaded.recipe.tile(images.read(planes.start, planes.stop)[:, rows, columns], window)
             spread = answer_tiles(loaded.network, loaded.recipe, tile[None], device).std[0].mean(axis=0)
-            inner = spread[window.inner_in_outer]
+            inner = spread[loaded.recipe.answered(window)]
             for number in wanted:
                 found[number][window.inner[1:]] = inner[number - window.inner[0].start]
     return found

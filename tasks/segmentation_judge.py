@@ -71,7 +71,7 @@ def judged_pixels(learning: Learning, network: nn.Module, device: torch.device) 
     where = {name: learning.split.where(name) for name in names}
     for window in learning.judged:
         answer = answer_tiles(network, learning.recipe, learning.read(window)[None], device)
-        mean, std = (values[0][:, *window.inner_in_outer] for values in (answer.mean, answer.std))
+        mean, std = (values[0][:, *learning.recipe.answered(window)] for values in (answer.mean, answer.std))
         for name in names:
             here = where[name][window.inner]
             label, unit = learning.labels.label[window.inner][here], learning.split.unit[window.inner][here]

@@ -110,23 +110,25 @@ class Learning:
         }
 
     def read(self, window: Window) -> NDArray[Any]:
-        """The pixels of a window's outer part, as stored."""
+        """What the network sees of a window, as stored."""
         depth, rows, columns = window.outer
-        return self.images.read(depth.start, depth.stop)[:, rows, columns]
+        return self.recipe.tile(self.images.read(depth.start, depth.stop)[:, rows, columns], window)
 
     def _examples(self, name: str, most: int) -> LabeledExamples:
         there = self.split.where(name)
         chosen = windows_with(there, self._windows, most, self.plan.given.seed)
         images = np.stack([self.recipe.inputs(self.read(window)) for window in chosen])
-        labels = np.stack([tile_label(self.labels.label, there, window) for window in chosen])
+        labels = [tile_label(self.labels.label, there, window) for window in chosen]
         if self.recipe.ndim == 3:
-            return LabeledExamples(images[:, None], labels)
-        return LabeledExamples(images, labels[:, 0])
+            return LabeledExamples(images[:, None], np.stack(labels))
+        answered = [window.inner_in_outer[0].start for window in chosen]
+        return LabeledExamples(images, np.stack([tile[z] for tile, z in zip(labels, answered, strict=True)]))
 
     def _require_memory(self) -> None:
         most = self.plan.values["max_tiles"]
         count = len(windows_with(self.split.where("training"), self._windows, most))
-        needed = count * int(np.prod(self.recipe.spatial_tile)) * 5 / 2**30
+        _, height, width = self.recipe.spatial_tile
+        needed = count * height * width * self.recipe.seen_slices * 5 / 2**30
         if needed > self.plan.given.memory_gib:
             raise SettingsError(
                 f"{count:,} training tiles of {self.recipe.tile_shape} px need {needed:.1f} GiB, more than "
@@ -144,6 +146,11 @@ def learning_of(
         raise SettingsError(
             f"training.dimensions is 3, and {images} is {what}, in which nothing lies above or below; give a volume, "
             "or dimensions = 2"
+        )
+    if plan.given.context and reading.stacked == "separate":
+        raise SettingsError(
+            f"training.context is {plan.given.context}, and {images} is separate images, in which nothing lies above "
+            "or below; give a volume, or context = 0"
         )
     found = read_labels(labels, reading.labels_dataset, volume, meaning)
     return Learning(volume, found, plan, reading.stacked)

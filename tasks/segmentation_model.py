@@ -78,6 +78,7 @@ class SegmentationModel:
             "dimensions": recipe.ndim,
             "tile_shape": list(recipe.tile_shape),
             "margin_px": recipe.margin,
+            "context_slices": recipe.context,
             "coverage": self.calibration.settings.coverage if self.calibration else None,
         }
 

@@ -41,7 +41,7 @@ def _picture(
     learning: Learning, network: nn.Module, device: torch.device, number: int, there: NDArray[np.bool_]
 ) -> SegmentedPicture:
     rows, columns = _around(there, 0), _around(there, 1)
-    depth = min(learning.recipe.spatial_tile[0], learning.images.shape[0])
+    depth = min(learning.recipe.seen_slices, learning.images.shape[0])
     first = min(max(0, number - depth // 2), learning.images.shape[0] - depth)
     part = learning.images.read(first, first + depth)[:, rows, columns]
     mean = segment(network, learning.recipe, part, device).mean[:, number - first]

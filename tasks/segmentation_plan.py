@@ -71,19 +71,22 @@ class SegmentationPlan:
         wanted: tuple[int, ...] = self.values["tile_shape"]
         tile = tuple(min(size, have) for size, have in zip(wanted, shape[-len(wanted) :], strict=True))
         margin = min(self.values["margin"], min(tile) // 4) if self.given.margin is None else self.given.margin
-        return SegmentationRecipe(classes, tile, margin, center, scale)
+        return SegmentationRecipe(classes, tile, margin, center, scale, self.given.context)
 
     def configs(self, n_classes: int) -> list[dict[str, Any]]:
         """The networks to train, one or the members of an ensemble. Raises `SettingsError` for impossible settings."""
         settings = {**NETWORKS[self.preset][self.network], **self.given.network_settings}
         common: dict[str, Any] = {} if self.given.dimensions == 2 else {"ndim": 3}
+        channels = 2 * self.given.context + 1
         try:
             if self.network == ENSEMBLE:
                 size = self._sizes(settings.pop("parameters"))
                 seed = 1000 * self.given.seed
-                found = sparse_ensemble_config(1, n_classes, self.given.members, size, seed, **common, **settings)
+                found = sparse_ensemble_config(
+                    channels, n_classes, self.given.members, size, seed, **common, **settings
+                )
                 return [dict(member) for member in found["members"]]
-            config = {"network": self.network, "in_channels": 1, "out_channels": n_classes, **common, **settings}
+            config = {"network": self.network, "in_channels": channels, "out_channels": n_classes, **common, **settings}
             empty_network(config)
         except (SettingError, TypeError, ValueError) as error:
             raise SettingsError(f"no {self.network} can be made of training.network_settings: {error}") from error

@@ -34,12 +34,14 @@ def answer_tiles(
 ) -> ClassStatistics:
     """Mean and standard deviation over members (divided by M - 1) for tiles, with a tile axis: (tile, class, z, y, x).
 
-    tiles: (tile, z, y, x) of any real type, as stored; one slice thick for a recipe of slices.
+    tiles: (tile, z, y, x) of any real type, as `SegmentationRecipe.tile` gives them; for a recipe of slices the answer
+    is one slice thick.
     On the CPU each tile is run alone, so that its bits do not depend on the batch; on a GPU they may, by rounding.
     Raises ArrayError for tiles of other axes.
     """
-    if tiles.ndim != 4 or (recipe.ndim == 2 and tiles.shape[1] != 1):
-        raise ArrayError(f"tiles have shape {tiles.shape}; wanted (tile, {'1' if recipe.ndim == 2 else 'z'}, y, x)")
+    if tiles.ndim != 4 or (recipe.ndim == 2 and tiles.shape[1] != recipe.seen_slices):
+        depth = str(recipe.seen_slices) if recipe.ndim == 2 else "z"
+        raise ArrayError(f"tiles have shape {tiles.shape}; wanted (tile, {depth}, y, x)")
     device = torch.device(device)
     to_device(network, device)
     inputs = torch.from_numpy(recipe.inputs(tiles))
@@ -59,10 +61,10 @@ def segment(
     shape = (len(recipe.classes), depth, height, width)
     mean, std = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for window in recipe.windows((depth, height, width)):
-        answer = answer_tiles(network, recipe, volume[window.outer][None], device)
+        answer = answer_tiles(network, recipe, recipe.tile(volume[window.outer], window)[None], device)
         here = (slice(None), *window.inner)
-        mean[here] = answer.mean[0][:, *window.inner_in_outer]
-        std[here] = answer.std[0][:, *window.inner_in_outer]
+        mean[here] = answer.mean[0][:, *recipe.answered(window)]
+        std[here] = answer.std[0][:, *recipe.answered(window)]
     return ClassStatistics(mean, std)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class SegmentationRecipe:
     tile_shape: (y, x) of a network that looks at slices one by one, (z, y, x) of one that looks at volumes.
     margin: pixels at the border of a tile, not of the image, whose answer is not used, nor learned from.
     center, scale: the network sees (value - center) / scale.
+    context: slices above and below that a network of slices sees besides the one that it answers for, as channels.
 
     >>> recipe = SegmentationRecipe(("background", "fibre"), (64, 64), margin=8, center=10.0, scale=2.0)
     >>> recipe.inputs(np.array([12, 8])).tolist(), recipe.ndim, recipe.spatial_tile
@@ -31,6 +32,7 @@ class SegmentationRecipe:
     margin: int
     center: float
     scale: float
+    context: int = 0
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
@@ -41,6 +43,11 @@ class SegmentationRecipe:
             raise SettingError(
                 f"margin is {self.margin} px on both sides of tiles of {self.tile_shape}, which leaves nothing of "
                 "them; take a smaller margin or larger tiles"
+            )
+        if self.context < 0 or (self.context and self.ndim == 3):
+            raise SettingError(
+                f"context is {self.context} slices for tiles of {self.tile_shape}; wanted 0 or more, and 0 for a "
+                "network of volumes, which sees its neighbors anyhow"
             )
         if not (math.isfinite(self.center) and 0 < self.scale < math.inf):
             raise SettingError(f"center is {self.center} and scale {self.scale}; wanted numbers, the scale above 0")
@@ -56,6 +63,15 @@ class SegmentationRecipe:
         depth, height, width = (1, *self.tile_shape)[-3:]
         return depth, height, width
 
+    @property
+    def seen_slices(self) -> int:
+        """Slices of a tile that goes into the network: its channels where it looks at slices one by one.
+
+        >>> SegmentationRecipe(("background", "fibre"), (64, 64), 8, 0.0, 1.0, context=2).seen_slices
+        5
+        """
+        return 2 * self.context + 1 if self.ndim == 2 else self.tile_shape[0]
+
     def inputs(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Images of any real type and shape as the network sees them, float32. Raises ArrayError for NaN, infinity."""
         values = ((np.asarray(images, np.float64) - self.center) / self.scale).astype(np.float32)
@@ -68,7 +84,37 @@ class SegmentationRecipe:
 
     def windows(self, shape: tuple[int, int, int]) -> list[Window]:
         """Where the tiles of a volume (z, y, x) lie, and which pixels each of them answers for."""
-        return windows(shape, self.spatial_tile, self.margin if self.ndim == 3 else (0, self.margin, self.margin))
+        if self.ndim == 3:
+            return windows(shape, self.spatial_tile, self.margin)
+        found = windows(shape, self.spatial_tile, (0, self.margin, self.margin))
+        if not self.context:
+            return found
+        return [
+            replace(window, outer=(self._seen(window.inner[0].start, shape[0]), *window.outer[1:])) for window in found
+        ]
+
+    def _seen(self, number: int, depth: int) -> slice:
+        return slice(max(0, number - self.context), min(depth, number + self.context + 1))
+
+    def tile(self, part: NDArray[Any], window: Window) -> NDArray[Any]:
+        """What the network sees of a window, (z, y, x) with `seen_slices`; part: its outer part.
+
+        Beyond the first and last slice of a volume these are repeated.
+
+        >>> recipe = SegmentationRecipe(("background", "fibre"), (1, 2), 0, 0.0, 1.0, context=1)
+        >>> volume = np.arange(6).reshape(3, 1, 2)
+        >>> [recipe.tile(volume[window.outer], window)[:, 0, 0].tolist() for window in recipe.windows((3, 1, 2))]
+        [[0, 0, 2], [0, 2, 4], [2, 4, 4]]
+        """
+        if self.ndim == 3:
+            return part
+        wanted = np.arange(self.seen_slices) - self.context + window.inner_in_outer[0].start
+        return np.asarray(part[np.clip(wanted, 0, len(part) - 1)])
+
+    def answered(self, window: Window) -> tuple[slice, slice, slice]:
+        """Where in the answer for a tile, (z, y, x), the window's inner part lies."""
+        z, y, x = window.inner_in_outer
+        return (z if self.ndim == 3 else slice(0, 1)), y, x
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

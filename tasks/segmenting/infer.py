@@ -127,10 +127,10 @@ class InferSlab:
         network = segmentation_of(self.model).network
 
         def ask(group: list[Window]) -> list[tuple[Window, Answers]]:
-            tiles = np.stack([slices[_moved(window.outer, first)] for window in group])
+            tiles = np.stack([self.recipe.tile(slices[_moved(window.outer, first)], window) for window in group])
             found = answer_tiles(network, self.recipe, tiles, self.device)
             # Only the part that is answered for, in the type that is stored: the rest is freed with the tile.
-            parts = [(slice(None), *window.inner_in_outer) for window in group]
+            parts = [(slice(None), *self.recipe.answered(window)) for window in group]
             mean, std = (
                 [v[k][part].astype(np.float16) for k, part in enumerate(parts)] for v in (found.mean, found.std)
             )
@@ -141,7 +141,8 @@ class InferSlab:
                 yield from ask(windows[k : k + self.batch_size])
             return
         to_device(network, torch.device("cpu"))  # once, before several threads use it
-        voxels = np.prod([part.stop - part.start for part in windows[0].outer])
+        _, height, width = (part.stop - part.start for part in windows[0].outer)
+        voxels = self.recipe.spatial_tile[0] * height * width
         side_by_side = int(min(self.threads, max(1, self.memory_gib * 2**30 / (VOXEL_BYTES * voxels)), len(windows)))
         with (
             threads_of_torch(max(1, self.threads // side_by_side)) as prepare,

@@ -149,14 +149,15 @@ def _recipe(recipe: SegmentationRecipe, tile_shape: tuple[int, ...] | None) -> S
 def _check_network(found: SegmentationModel, recipe: SegmentationRecipe) -> None:
     config = network_config(found.network)
     for member in config.get("members", [config]):
-        facts = {"in_channels": 1, "out_channels": len(recipe.classes), "ndim": recipe.ndim}
+        channels = recipe.seen_slices if recipe.ndim == 2 else 1
+        facts = {"in_channels": channels, "out_channels": len(recipe.classes), "ndim": recipe.ndim}
         for name, wanted in facts.items():
             given = member.get(name, wanted if name != "ndim" else 2)
             if given != wanted:
                 raise SettingsError(
-                    f"a network of the model {found.label} has {name} = {given}, wanted {wanted}: it must take one "
-                    f"channel in {recipe.ndim} dimensions and answer for the classes {', '.join(recipe.classes)}; "
-                    "give another model"
+                    f"a network of the model {found.label} has {name} = {given}, wanted {wanted}: it must take "
+                    f"{channels} channels in {recipe.ndim} dimensions and answer for the classes "
+                    f"{', '.join(recipe.classes)}; give another model"
                 )
     if found.calibration is not None and found.calibration.settings.randomized:
         raise SettingsError(

@@ -66,6 +66,13 @@ class SegmentationTraining(Settings):
     """
 
     dimensions: Literal[2, 3] = Field(default=2, description="2: slice by slice. 3: the network sees volumes.")
+    context: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="With 2 dimensions: slices above and below that the network sees besides the one that it labels. "
+        "They tell a fibre that is cut across from a pore, at little more cost than the slice alone.",
+    )
     members: int = Field(default=5, ge=2, description="Networks of an SMSNet ensemble; each is a task run of its own.")
     network_settings: dict[str, Any] = Field(
         default={}, description="Keyword arguments of the network (or of each member), over those of the preset."
@@ -138,6 +145,8 @@ class SegmentationTraining(Settings):
             raise ValueError(
                 f"tile_shape is {self.tile_shape}; wanted {self.dimensions} numbers, as many as dimensions"
             )
+        if self.context and self.dimensions == 3:
+            raise ValueError(f"context is {self.context} slices; with 3 dimensions the network sees neighbors anyhow")
         if self.training_share + self.validation_share + self.calibration_share >= 1:
             raise ValueError("training, validation and calibration share out all blocks; leave some for the test")
         return self

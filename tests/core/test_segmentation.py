@@ -48,6 +48,34 @@ def test_a_margin_as_wide_as_the_network_sees_makes_tiles_invisible(ensemble):
     assert tiled.std.max() > 1e-3
 
 
+class MeanOfChannels(torch.nn.Module):
+    """Three classes whose logits are multiples of the mean over the slices that are seen."""
+
+    def forward(self, x):
+        return torch.cat([x.mean(dim=1, keepdim=True) * factor for factor in (0.0, 1.0, -2.0)], dim=1)
+
+
+@settings(deadline=None)
+@given(depth=st.integers(1, 6), context=st.integers(0, 4), tile=st.integers(5, 12), seed=st.integers(0, 9))
+def test_a_network_of_slices_sees_its_neighbors_and_the_last_slice_again_beyond_it(depth, context, tile, seed):
+    """Whatever the tiles; by an independent way: the volume is extended and averaged along z."""
+    volume = np.random.default_rng(seed).normal(size=(depth, 11, 9)).astype(np.float32)
+    found = segment(MeanOfChannels(), SegmentationRecipe(("a", "b", "c"), (tile, tile), 2, 0.0, 1.0, context), volume)
+    extended = np.pad(volume, ((context, context), (0, 0), (0, 0)), mode="edge")
+    seen = np.stack([extended[k : k + depth] for k in range(2 * context + 1)]).mean(axis=0)
+    powers = np.exp(np.stack([0 * seen, seen, -2 * seen]))
+    np.testing.assert_allclose(found.mean, powers / powers.sum(axis=0), atol=1e-5)
+
+
+def test_context_that_makes_no_sense_is_refused():
+    for context, tile in ((-1, (8, 8)), (1, (4, 8, 8))):
+        with pytest.raises(SettingError, match=f"context is {context} slices"):
+            SegmentationRecipe(("a", "b"), tile, 1, 0.0, 1.0, context)
+    seen = SegmentationRecipe(("a", "b", "c"), (8, 8), 1, 0.0, 1.0, 1)
+    with pytest.raises(ArrayError, match=r"wanted \(tile, 3, y, x\)"):
+        answer_tiles(MeanOfChannels(), seen, np.zeros((1, 1, 8, 8)))
+
+
 def test_mean_and_std_are_those_of_the_members_softmax(ensemble):
     tile = np.random.default_rng(1).normal(size=(1, 1, 9, 9))
     found = answer_tiles(ensemble, recipe(9, 9, margin=0), tile)

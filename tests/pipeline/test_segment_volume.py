@@ -26,7 +26,7 @@ from tasks.errors import PipelineError, SettingsError, SourceError, StoreError
 from tasks.segmentation_model import load_segmentation, save_segmentation
 from tasks.segmenting.decide import label_slabs, place_label, place_sets, set_slabs
 from tasks.segmenting.finish import describe_store, opened_store
-from tasks.segmenting.infer import infer_slabs, place_probabilities
+from tasks.segmenting.infer import infer_slabs, place_probabilities, seen_slices
 from tasks.segmenting.measure import measure_instances
 from tasks.segmenting.number import number_slabs, numbered_of, place_instances
 from tasks.segmenting.plan import plan_segmentation, volume_of
@@ -43,13 +43,14 @@ SHAPE = (11, 36, 30)
 NAMES = ("background", "fibre")
 
 
-def write_model(folder: Path, ndim: int = 2, seed: int = 4, calibrated: bool = True) -> Path:
+def write_model(folder: Path, ndim: int = 2, seed: int = 4, calibrated: bool = True, context: int = 0) -> Path:
     """A small ensemble with random weights, its sets calibrated on labels that are half right."""
-    member = {"network": "SMSNet", "in_channels": 1, "out_channels": 2, "depth": 4, "hidden_channels": 2, "ndim": ndim}
+    member = {"network": "SMSNet", "out_channels": 2, "depth": 4, "hidden_channels": 2, "ndim": ndim}
+    member |= {"in_channels": 2 * context + 1}
     members = [{**member, "graph_seed": number, "dilations": [1, 2, 3]} for number in range(3)]
     network = build_network({"network": "Ensemble", "members": members}, seed=seed)
     tile = (20, 20) if ndim == 2 else (8, 20, 20)
-    recipe = SegmentationRecipe(NAMES, tile, 3, center=100.0, scale=30.0)
+    recipe = SegmentationRecipe(NAMES, tile, 3, center=100.0, scale=30.0, context=context)
     calibration = "nothing was held out"
     if calibrated:
         rng = np.random.default_rng(seed)
@@ -213,6 +214,25 @@ def test_networks_of_volumes_with_tiles_thicker_than_slabs(tmp_path, source, dee
         np.testing.assert_array_equal(arrays(found)["probability_mean"], wanted.mean.astype(np.float16))
         np.testing.assert_array_equal(arrays(found)["probability_std"], wanted.std.astype(np.float16))
         assert found.sets is None
+
+
+def test_networks_that_see_the_slices_above_and_below(tmp_path, source, volume):
+    model = write_model(tmp_path / "model", context=2)
+    known = load_segmentation(model)
+    wanted = segment(known.network, known.recipe, volume)
+    for slab, threads in ((1, 2), (4, 1), (11, 3)):
+        found = run_stages(
+            source, model, tmp_path / f"{slab}.zarr", segment={"slab_slices": slab}, workers=Workers(threads=threads)
+        )
+        np.testing.assert_array_equal(arrays(found)["probability_mean"], wanted.mean.astype(np.float16))
+        np.testing.assert_array_equal(arrays(found)["probability_std"], wanted.std.astype(np.float16))
+    seen = seen_slices(found.plan, survey_volume.fn(found.plan, Workers()))
+    assert [len(slices) for slices in seen] == [11]
+    assert [len(slices) for slices in seen_slices(replace(found.plan, slab_slices=4), tuple("0123456789a"))] == [
+        6,
+        8,
+        5,
+    ]
 
 
 def test_wider_tiles_than_the_model_was_trained_on_are_the_default(tmp_path, source, model, volume):

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 from dlsia_core.metrics.confusion import confusion_matrix, scores_per_class
 from dlsia_core.networks import count_parameters, load_network
 from dlsia_core.networks.registry import empty_network
 from dlsia_core.segmentation import segment
+from dlsia_core.segmentation.learning_tiles import windows_with
 from tasks.errors import SettingsError, SourceError
 from tasks.label_coach import coaching_model, disagreement_of, write_proposals
 from tasks.segmentation_card import publish_segmenter
@@ -177,6 +179,31 @@ def test_networks_that_see_volumes_are_trained_on_volumes(data, tmp_path):
     assert segment(loaded.network, loaded.recipe, scene(5, 40)[0]).mean.shape == (2, 5, 40, 40)
 
 
+def test_networks_that_see_the_slices_above_and_below(data, tmp_path):
+    found = learning(data, context=1, epochs=1, members=2)
+    images, truth = scene()
+    batch = found.training.batch(0, np.arange(len(found.training)))
+    assert batch.inputs.shape[1] == 3
+    loaded = load_segmentation(trained(found, tmp_path))
+    assert (loaded.recipe.context, loaded.describe()["context_slices"]) == (1, 1)
+    here = found.split.where("test")
+    answer = segment(loaded.network, loaded.recipe, images)
+    assert loaded.facts["confusion"] == confusion_matrix(truth[here], answer.label[here], 2).tolist()
+
+
+def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
+    """Not that of the first slice that is seen: images that hold their slice's number, and labels as well."""
+    found = learning(data, context=1, augment=False, max_tiles=0)
+    for number, window in enumerate(windows_with(found.split.where("training"), found.recipe.windows((5, 112, 112)))):
+        batch, z = found.training.batch(0, np.array([number])), window.inner[0].start
+        there = batch.weight[0] > 0
+        wanted = np.full(there.shape, 255)
+        wanted[window.inner_in_outer[1:]] = found.labels.label[window.inner][0]
+        assert (batch.target[0][there] == torch.from_numpy(wanted)[there]).all()
+        own = found.recipe.inputs(scene()[0][z][window.outer[1:]])
+        np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
+
+
 def test_too_few_labels_make_a_model_that_says_what_it_does_not_know(tmp_path):
     images, truth = scene(1)
     label = np.zeros_like(truth)
@@ -207,6 +234,12 @@ def test_what_cannot_work_is_refused_before_anything_is_written(data, tmp_path):
             _ = learning(data, **settings).loss
     with pytest.raises(ValueError, match="leave some for the test"):
         SegmentationTraining(training_share=0.6, validation_share=0.2, calibration_share=0.2)
+    with pytest.raises(ValueError, match="sees neighbors anyhow"):
+        SegmentationTraining(dimensions=3, context=1)
+    plan = planned_segmentation("TUNet", "quick", SegmentationTraining(device="cpu", context=1))
+    paths = str(data / "images.tif"), str(data / "labels.tif")
+    with pytest.raises(SettingsError, match="nothing lies above or below"):
+        learning_of(*paths, LabelMeaning(), VolumeReading(stacked="separate"), plan)
     with pytest.raises(ValueError, match="wanted 3 numbers"):
         SegmentationTraining(dimensions=3, tile_shape=(64, 64))
     with pytest.raises(SettingsError, match=r"is of kind 'inpainting'|no usable model"):
