@@ -4,8 +4,9 @@
     python benchmarks/fibre_study.py FOLDER --quick     # 96 slices of 128 x 128, small networks: does it run at all
 
 FOLDER gets a volume to train on (sparse labels of six fibres, 10:2 background to foreground), another one, of another
-seed, that no network has seen, and the models. F1 is that of the fibres on the whole of the other volume, by mean
-probability above one half and by the paper's rule, mean - std > 0.5. What is there already is not done again.
+seed, that no network has seen, and the models. F1 is that of the fibres on all voxels of the first one without a label,
+as in the paper, and on the whole of the other one: by mean probability above one half, by the paper's rule,
+mean - std > 0.5, and by what is left of that as instances. What is there already is not done again.
 """
 
 import argparse
@@ -26,13 +27,22 @@ from flows.segment_volume import segment_volume
 from flows.train_segmentation import train_segmentation
 from tasks.store import VolumeStore
 
-FIBRE = 1
+FIBRE, UNLABELLED = 1, 255
 MIN_VOXELS = 500
 """Smaller pieces are dust: a fibre has 6,500 voxels."""
 RULES = {"mean > 0.5": 0.0, "mean - std > 0.5": 1.0}
+DUSTED = "mean - std > 0.5, without dust"
 CONTEXT = 4
 """Slices above and below that a network sees: enough to see that a pore ends where a fibre goes on."""
 ENSEMBLE = {"depth": 24, "hidden_channels": 8, "parameters": (43_000, 47_000)}
+TRAINING: dict[str, Any] = {
+    # Six fibres are few: most of what is labelled is learned from, and all of its tiles; the test is another volume.
+    "training_share": 0.7,
+    "calibration_share": 0.15,
+    "max_tiles": 0,
+    "tile_shape": (96, 96),
+    "batch_size": 8,
+}
 NETWORKS = {
     "SMSNet ensemble": ENSEMBLE,
     "TUNet": {"depth": 4, "base_channels": 32},
@@ -49,24 +59,31 @@ def volumes(folder: Path, quick: bool) -> tuple[Path, Path]:
     return folder / "training", folder / "unseen"
 
 
-def judged(model: Path, unseen: Path, store: Path) -> dict[str, float | str]:
-    """The other volume through the product: F1, precision, recall by both rules, and the lengths of the fibres."""
-    started = time.monotonic()
-    segment_volume(source=unseen / "volume", model=model, store=store, instances={"min_voxels": MIN_VOXELS})
-    seconds = round(time.monotonic() - started)
-    described = report_instances(store=store, truth=unseen / "truth" / "fibres.csv")
-    held, matrices = VolumeStore(store), {rule: np.zeros((2, 2), np.int64) for rule in RULES}
-    for number, path in enumerate(sorted((unseen / "truth" / "instances").glob("*.tif"))):
-        truth = (tifffile.imread(path) > 0).astype(np.uint8)
+def judged(model: Path, volume: Path, store: Path) -> dict[str, float | str]:
+    """A volume through the product: what it says, and how true that is where nothing was labelled."""
+    started, labels = time.monotonic(), volume / "labels"
+    segment_volume(source=volume / "volume", model=model, store=store, instances={"min_voxels": MIN_VOXELS})
+    facts = {"volume": volume.name, "segmented_s": round(time.monotonic() - started)}
+    return {**facts, **figures_of(store, volume / "truth", labels if labels.exists() else None)}
+
+
+def figures_of(store: Path, truth: Path, labels: Path | None = None) -> dict[str, float | str]:
+    """F1, precision and recall of the fibres on all voxels without a label, by each rule, and their lengths."""
+    held, matrices = VolumeStore(store), {rule: np.zeros((2, 2), np.int64) for rule in (*RULES, DUSTED)}
+    for number, path in enumerate(sorted((truth / "instances").glob("*.tif"))):
+        is_fibre = (tifffile.imread(path) > 0).astype(np.uint8)
+        here = np.ones(is_fibre.shape, bool) if labels is None else tifffile.imread(labels / path.name) == UNLABELLED
         mean, std = (held.array(name)[:, number].astype(np.float32) for name in ("probability_mean", "probability_std"))
         for rule, k in RULES.items():
-            matrices[rule] += confusion_matrix(truth, sure_label(mean, std, k, 0.5), 2)
+            matrices[rule] += confusion_matrix(is_fibre[here], sure_label(mean, std, k, 0.5)[here], 2)
+        kept = (held.array("instance")[number] > 0).astype(np.uint8)
+        matrices[DUSTED] += confusion_matrix(is_fibre[here], kept[here], 2)
     figures = {
         f"{score} by {rule}": round(float(values[FIBRE]), 4)
         for rule, matrix in matrices.items()
         for score, values in scores_per_class(matrix).items()
     }
-    return {"segmented_s": seconds, **figures, "instances": described.sentence}
+    return {**figures, "instances": report_instances(store=store, truth=truth / "fibres.csv").sentence}
 
 
 def study(folder: Path, networks: dict[str, dict[str, Any]], given: argparse.Namespace) -> None:
@@ -74,31 +91,26 @@ def study(folder: Path, networks: dict[str, dict[str, Any]], given: argparse.Nam
     training, unseen = volumes(folder, given.quick)
     for network, settings in networks.items():
         name, started = network.replace(" ", "-"), time.monotonic()
-        # The preset "quick" but for the networks: 240 tiles of 128 x 128 hold all six fibres.
         result = train_segmentation(
             images=training / "volume",
             labels=training / "labels",
             output=folder / name,
             name="fibres",
             network=network,
-            training={
-                "network_settings": settings,
-                "epochs": given.epochs,
-                "members": 2 if given.quick else 5,
-                "context": given.context,
-            },
+            training={**TRAINING, "network_settings": settings, "epochs": given.epochs, "context": given.context},
         )
         trained = round(time.monotonic() - started)
-        figures = judged(folder / name, unseen, folder / f"{name}.zarr")
-        facts = {"network": network, "training_s": trained, "pixels": result.pixels, "sets": result.sets, **figures}
+        facts = {"network": network, "training_s": trained, "pixels": result.pixels, "sets": result.sets}
         print(json.dumps(facts), flush=True)
+        for volume in (training, unseen):
+            print(json.dumps(judged(folder / name, volume, folder / f"{name}-{volume.name}.zarr")), flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="a small volume and small networks, minutes on two cores")
-    parser.add_argument("--epochs", type=int, help="instead of as many as make 400 steps")
+    parser.add_argument("--epochs", type=int, default=5, help="passes over the training tiles")
     parser.add_argument("--context", type=int, default=CONTEXT, help="slices above and below that a network sees")
     given = parser.parse_args()
     study(given.folder.resolve(), SMALL if given.quick else NETWORKS, given)

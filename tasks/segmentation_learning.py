@@ -106,8 +106,21 @@ class Learning:
             "pixels": split.pixels,
             "block_px": split.block,
             "guard_px": split.guard,
-            "notes": list(split.notes),
+            "notes": [*split.notes, *self._unused],
         }
+
+    @property
+    def _unused(self) -> list[str]:
+        """What is labelled to be learned from, and is not, for want of time."""
+        there, most = self.split.where("training"), self.plan.values["max_tiles"]
+        found, used = windows_with(there, self._windows), windows_with(there, self._windows, most, self.plan.given.seed)
+        if len(used) == len(found):
+            return []
+        pixels = sum(int(there[window.inner].sum()) for window in used)
+        return [
+            f"{len(used)} of {len(found)} tiles with labels are learned from (training.max_tiles), which hold "
+            f"{pixels / there.sum():.0%} of the labelled pixels; 0 takes all."
+        ]
 
     def read(self, window: Window) -> NDArray[Any]:
         """What the network sees of a window, as stored."""

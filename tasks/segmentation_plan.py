@@ -14,7 +14,7 @@ from tasks.settings.segmentation import Preset, SegmentationTraining, Segmenting
 
 ENSEMBLE: Final = "SMSNet ensemble"
 QUICK: dict[str, Any] = {
-    "tile_shape": {2: (128, 128), 3: (32, 48, 48)}, "margin": {2: 16, 3: 4}, "max_tiles": 240, "epochs": None,
+    "tile_shape": {2: (128, 128), 3: (32, 48, 48)}, "margin": {2: 16, 3: 4}, "max_tiles": 600, "epochs": None,
     "batch_size": 4, "learning_rate": 3e-3, "falls": (0.6, 0.85), "decay": 0.3, "gradient_clip": 1.0, "patience": 0,
 }  # fmt: skip
 PAPER: dict[str, Any] = {
@@ -23,7 +23,7 @@ PAPER: dict[str, Any] = {
     "patience": 60,
 }  # fmt: skip
 PRESETS: dict[Preset, dict[str, Any]] = {"quick": QUICK, "paper": PAPER}
-QUICK_STEPS, QUICK_EPOCHS = 400, (10, 200)
+QUICK_STEPS, QUICK_EPOCHS = 400, (4, 200)
 NETWORKS: dict[Preset, dict[SegmentingNetwork, dict[str, Any]]] = {
     "quick": {
         ENSEMBLE: {"depth": 16, "hidden_channels": 6, "parameters": (8_000, 16_000)},

@@ -91,12 +91,12 @@ class SegmentationTraining(Settings):
     max_tiles: int | None = Field(
         default=None,
         ge=0,
-        description="Tiles with labels to train on, drawn at random; 0: all. Quick: 240; paper: 0.",
+        description="Tiles with labels to train on, drawn at random; 0: all. Quick: 600; paper: 0.",
     )
     epochs: int | None = Field(
         default=None,
         ge=1,
-        description="Passes over the training tiles. Quick: as many as make 400 steps, 10 to 200; paper: 300.",
+        description="Passes over the training tiles. Quick: as many as make 400 steps, 4 to 200; paper: 300.",
     )
     batch_size: int | None = Field(default=None, ge=1, description="Tiles per step. Quick: 4; paper: 16.")
     learning_rate: float | None = Field(default=None, gt=0, description="Of Adam, at the start. Both: 3e-3 and 1e-3.")

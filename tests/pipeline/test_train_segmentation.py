@@ -204,6 +204,17 @@ def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
         np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
 
 
+def test_labels_that_are_not_learned_from_are_told(data):
+    all_of_them, some = learning(data, max_tiles=0), learning(data, max_tiles=7)
+    assert all_of_them.facts["notes"] == []
+    total = len(all_of_them.training)
+    held = some.training.batch(0, np.arange(7)).weight.sum() / some.split.pixels["training"]
+    (note,) = some.facts["notes"]
+    assert note.startswith(
+        f"7 of {total} tiles with labels are learned from (training.max_tiles), which hold {held:.0%}"
+    )
+
+
 def test_too_few_labels_make_a_model_that_says_what_it_does_not_know(tmp_path):
     images, truth = scene(1)
     label = np.zeros_like(truth)
