@@ -306,15 +306,18 @@ class ScanStore:
 
     def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
         stop = start + len(values)
-        if name not in self:
-            # With its first values at once, which is half the work: a store of a few frames is mostly coordinates.
-            whole = np.zeros(stop, values.dtype)
-            whole[start:] = values
-            self._group.create_array(
-                name, data=whole, chunks=(1024,), dimension_names=("frame",), attributes=attributes
+        if name in self:
+            array = self._array(self._group, name)
+        else:
+            # As long as it will be: to make it empty and resize it is more work than all else about a short scan.
+            array = self._group.create_array(
+                name,
+                shape=(stop,),
+                chunks=(1024,),
+                dtype="string" if values.dtype.kind == "T" else values.dtype,
+                dimension_names=("frame",),
+                attributes=attributes,
             )
-            return
-        array = self._array(self._group, name)
         if stop > start:
             _reaching(array, stop)[start:stop] = values
         if array.shape[0] != stop:

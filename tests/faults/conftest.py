@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,18 @@ class Tally:
 
 
 _tally = Tally()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that runs a part of the tests hands its part of the table to the one that started it."""
+    if output := getattr(session.config, "workeroutput", None):
+        output["faults"] = {kind: dict(row) for kind, row in _tally.rows.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for kind, row in getattr(node, "workeroutput", {}).get("faults", {}).items():
+        _tally.rows.setdefault(kind, Counter()).update(row)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -117,16 +117,24 @@ def test_workers_that_are_killed_cost_no_frame(
         trial += 1
 
 
+def begun_by_another(
+    cluster: Cluster, folder: Path, within: Callable[..., None]
+) -> tuple[Path, Path, "subprocess.Popen[bytes]"]:
+    """A process for which a worker has begun to write into the first of two folders, which takes it 3 s."""
+    first, second = folder / "first", folder / "second"
+    first.mkdir()
+    second.mkdir()
+    command = [sys.executable, "-W", "ignore", "-c", ORPHAN, cluster.address, str(first)]
+    process = subprocess.Popen(command, cwd=folder, env=cluster.environment)
+    within(60, (first / "begun").exists, "a worker has begun")
+    return first, second, process
+
+
 def test_what_a_killed_process_left_its_workers_is_waited_for(
     tmp_path: Path, cluster: Cluster, within: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a worker would write a shard of the dead run over the one of the run that came after it."""
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    command = [sys.executable, "-W", "ignore", "-c", ORPHAN, cluster.address, str(first)]
-    killed = subprocess.Popen(command, cwd=tmp_path, env=cluster.environment)
-    within(60, (first / "begun").exists, "a worker has begun")
+    first, second, killed = begun_by_another(cluster, tmp_path, within)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (first / "written").exists()
@@ -145,12 +153,7 @@ def test_what_a_killed_process_left_its_workers_is_waited_for(
 def test_another_store_is_not_waited_for(
     tmp_path: Path, cluster: Cluster, within: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    command = [sys.executable, "-W", "ignore", "-c", ORPHAN, cluster.address, str(first)]
-    busy = subprocess.Popen(command, cwd=tmp_path, env=cluster.environment)
-    within(60, (first / "begun").exists, "a worker has begun")
+    first, second, busy = begun_by_another(cluster, tmp_path, within)
     monkeypatch.syspath_prepend(str(cluster.folder))
     import slow
 
