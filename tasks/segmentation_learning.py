@@ -56,7 +56,9 @@ class Learning:
         """Tiles to learn from, mirrored and turned at random if asked for."""
         plan, (height, width) = self.plan, self.recipe.tile_shape[-2:]
         tiles = self._examples("training", plan.values["max_tiles"])
-        return Augmented(tiles, plan.given.seed, rotations=height == width) if plan.given.augment else tiles
+        if not plan.given.augment:
+            return tiles
+        return Augmented(tiles, plan.given.seed, rotations=height == width, stacked=bool(plan.given.context))
 
     @cached_property
     def validation(self) -> Examples | None:

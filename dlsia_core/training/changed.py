@@ -50,12 +50,14 @@ class Augmented:
     flips: mirror along every spatial axis or not, with equal chances.
     rotations: turn in the plane of the last two axes (y, x) by 0, 90, 180 or 270°. Raises ArrayError, when a batch is
         taken, where tiles are not square: a turned tile would have another shape than its neighbors.
+    stacked: the channels of the input are slices in order, and are mirrored as well: the last first, or not.
     """
 
     examples: Examples
     seed: int = 0
     flips: bool = True
     rotations: bool = True
+    stacked: bool = False
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -72,19 +74,25 @@ class Augmented:
 
         def changed(values: Tensor) -> Tensor:
             pairs = zip(values, changes, strict=True)
-            return torch.stack([one.flip(axes).rot90(turns, (-2, -1)) for one, (axes, turns) in pairs])
+            return torch.stack([one.flip(axes).rot90(turns, (-2, -1)) for one, (axes, turns, _) in pairs])
 
         inputs = changed(batch.inputs)
+        if self.stacked:
+            upside_down = torch.tensor([change[2] for change in changes]).view(-1, *[1] * (spatial + 1))
+            inputs = torch.where(upside_down, inputs.flip(1), inputs)
         target = inputs if batch.target is batch.inputs else changed(batch.target)
         return Batch(inputs, target, changed(batch.weight))
 
     @property
     def digest(self) -> str:
-        return f"{self.examples.digest} augmented {self.seed} {self.flips} {self.rotations}"
+        stacked = " stacked" if self.stacked else ""
+        return f"{self.examples.digest} augmented {self.seed} {self.flips} {self.rotations}{stacked}"
 
-    def _draw(self, epoch: int, index: int, spatial: int) -> tuple[list[int], int]:
-        """Axes to mirror, counted from the last, and quarter turns."""
+    def _draw(self, epoch: int, index: int, spatial: int) -> tuple[list[int], int, bool]:
+        """Axes to mirror, counted from the last, quarter turns, and whether stacked slices are turned upside down."""
         rng = random_state(self.seed, epoch, index)
         mirrored = rng.integers(2, size=spatial).astype(bool)
         turns = int(rng.integers(4))
-        return [-1 - int(axis) for axis in np.flatnonzero(mirrored) if self.flips], turns if self.rotations else 0
+        upside_down = bool(rng.integers(2)) and self.flips
+        axes = [-1 - int(axis) for axis in np.flatnonzero(mirrored) if self.flips]
+        return axes, turns if self.rotations else 0, upside_down

@@ -218,6 +218,21 @@ def test_volumes_are_mirrored_along_z_too() -> None:
     assert len({tuple(v.flatten().tolist()) for v in batch.inputs}) == 16
 
 
+def test_stacked_slices_are_turned_upside_down_with_equal_chances_and_nothing_else_changes() -> None:
+    slices = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2).repeat(60, 0)
+    examples = LabeledExamples(slices, slices[:, 1].astype(np.int64), ignore_index=-1)
+    plain, stacked = (all_of(Augmented(examples, 1, stacked=value)) for value in (False, True))
+    upside_down = (stacked.inputs[:, 0] != plain.inputs[:, 0]).flatten(1).all(1)
+    assert 15 < int(upside_down.sum()) < 45
+    assert torch.equal(stacked.inputs[upside_down], plain.inputs[upside_down].flip(1))
+    assert torch.equal(stacked.inputs[~upside_down], plain.inputs[~upside_down])
+    assert torch.equal(stacked.target, plain.target)
+    assert torch.equal(stacked.inputs[:, 1].long(), stacked.target), "the slice that is labelled stays in the middle"
+    level = all_of(Augmented(examples, 1, flips=False, rotations=False, stacked=True))
+    assert torch.equal(level.inputs, torch.from_numpy(slices))
+    assert Augmented(examples, stacked=True).digest != Augmented(examples).digest
+
+
 def test_a_subset_is_what_it_names() -> None:
     examples = TiledExamples(FRAMES)
     part = Subset(examples, np.array([2, 0]))
