@@ -93,16 +93,10 @@ def main() -> None:
             "DLSIA_FLOWS_PORT": "0",
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         }
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "deployments.launch",
-            "serve",
-            "--watch",
-            str(here / "beamtime"),
-        ]
+        if options.keep:
+            environment["PREFECT_LOGGING_LEVEL"] = "DEBUG"  # says what a client waits for, and how long
+        command = [sys.executable, "-W", "ignore", "-m", "deployments.launch", "serve"]
+        command += ["--watch", str(here / "beamtime")]
         with (here / "serve.log").open("wb") as log:
             serve = subprocess.Popen(command, cwd=here, env=environment, stdout=log, stderr=log)
         try:

@@ -184,7 +184,7 @@ def client_environment(home: Path, url: str) -> dict[str, str]:
         **own,
         **{key: value for key, value in caller.items() if not key.startswith(SERVER_SECRETS)},
         "PREFECT_API_URL": url,
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
 
