@@ -99,10 +99,15 @@ def _look_into(folder: Path, is_frame_file: Callable[[Path], bool]) -> tuple[Lis
 def scans_below(beamtime: Path, is_frame_file: Callable[[Path], bool]) -> dict[str, Path]:
     """Name to folder of each scan, in natural order of the names.
 
-    Raises `SourceError` if the beamtime folder is not there.
+    Raises `SourceError` if the beamtime folder is not there, or holds a scan itself and another one of its own name.
     """
-    folders = [folder for folder, _ in scan_listings(beamtime, is_frame_file)]
-    return {scan_name(beamtime, folder): folder for folder in sorted(folders, key=natural_key)}
+    folders = sorted((folder for folder, _ in scan_listings(beamtime, is_frame_file)), key=natural_key)
+    if beamtime in folders and beamtime / beamtime.name in folders:
+        raise SourceError(
+            f"{beamtime} and {beamtime / beamtime.name} both hold frames, and would have one store; move the frames of "
+            "one of them to a folder of another name"
+        )
+    return {scan_name(beamtime, folder): folder for folder in folders}
 
 
 def scan_name(beamtime: Path, folder: Path) -> str:

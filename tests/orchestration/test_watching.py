@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import FrameReadError, SourceError, StoreError
-from tasks.watching import Announced, Beamtime, CompleteScan, FileState, digest_of
+from tasks.watching import Announced, Beamtime, CompleteScan, FileState, digest_of, scans_below
 
 WHOLE = b"whole"
 
@@ -39,6 +39,16 @@ def test_a_scan_is_complete_after_the_quiet_time_and_not_before(tmp_path: Path) 
     write(tmp_path / "scan" / "a.cbf")
     beamtime = watch(tmp_path, quiet_s=2)
     assert [names(beamtime.poll(now)) for now in (0, 1, 1.9, 2)] == [[], [], [], ["scan"]]
+
+
+def test_scans_below_a_folder_are_named_by_their_paths_in_natural_order(tmp_path: Path) -> None:
+    beamtime = tmp_path / "bt"
+    for name in ("s10/a.cbf", "s9/a.cbf", "s9/b/a.cbf", "a.cbf", "s9/.hidden/a.cbf", "old.zarr/a.cbf", "notes/a.txt"):
+        write(beamtime / name)
+    assert list(scans_below(beamtime, is_cbf)) == ["bt", "s9", "s9/b", "s10"]
+    write(beamtime / "bt" / "a.cbf")
+    with pytest.raises(SourceError, match="both hold frames, and would have one store"):
+        scans_below(beamtime, is_cbf)
 
 
 def test_a_growing_file_holds_the_scan_up_however_long_it_takes(tmp_path: Path) -> None:
