@@ -5,8 +5,8 @@
 
 FOLDER gets a volume to train on (sparse labels of six fibres, 10:2 background to foreground), another one, of another
 seed, that no network has seen, and the models. F1 is that of the fibres on all voxels of the first one without a label,
-as in the paper, and on the whole of the other one: by mean probability above one half, by the paper's rule,
-mean - std > 0.5, and by what is left of that as instances. What is there already is not done again.
+as in the paper, and on the whole of the other one, by mean probability above one half and by the paper's rule,
+mean - std > 0.5, each before and after small pieces are dusted off. What is there already is not done again.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import tifffile
 from deployments.simulated_fibres.settings import FibreSettings
 from deployments.simulated_fibres.writers import write_volume
 from dlsia_core.metrics.confusion import confusion_matrix, scores_per_class
-from dlsia_core.segmentation.decisions import sure_label
 from flows.report_instances import report_instances
 from flows.segment_volume import segment_volume
 from flows.train_segmentation import train_segmentation
@@ -31,7 +30,6 @@ FIBRE, UNLABELLED = 1, 255
 MIN_VOXELS = 500
 """Smaller pieces are dust: a fibre has 6,500 voxels."""
 RULES = {"mean > 0.5": 0.0, "mean - std > 0.5": 1.0}
-DUSTED = "mean - std > 0.5, without dust"
 CONTEXT = 4
 """Slices above and below that a network sees: enough to see that a pore ends where a fibre goes on."""
 ENSEMBLE = {"depth": 24, "hidden_channels": 8, "parameters": (43_000, 47_000)}
@@ -59,31 +57,38 @@ def volumes(folder: Path, quick: bool) -> tuple[Path, Path]:
     return folder / "training", folder / "unseen"
 
 
-def judged(model: Path, volume: Path, store: Path) -> dict[str, float | str]:
-    """A volume through the product: what it says, and how true that is where nothing was labelled."""
+def judged(model: Path, volume: Path, store: Path) -> dict[str, Any]:
+    """A volume through the product, by each rule: what it says, and how true that is where nothing was labelled."""
     started, labels = time.monotonic(), volume / "labels"
-    segment_volume(source=volume / "volume", model=model, store=store, instances={"min_voxels": MIN_VOXELS})
-    facts = {"volume": volume.name, "segmented_s": round(time.monotonic() - started)}
-    return {**facts, **figures_of(store, volume / "truth", labels if labels.exists() else None)}
+    found = [
+        segment_volume(
+            source=volume / "volume", model=model, store=store, rule={"k": k}, instances={"min_voxels": MIN_VOXELS}
+        )
+        for k in RULES.values()
+    ]
+    facts: dict[str, Any] = {"volume": volume.name, "segmented_s": round(time.monotonic() - started)}
+    for rule, result in zip(RULES, found, strict=True):
+        figures = figures_of(store, result.arrays, volume / "truth", labels if labels.exists() else None)
+        facts |= {f"{name} by {rule}": value for name, value in figures.items()}
+    return facts
 
 
-def figures_of(store: Path, truth: Path, labels: Path | None = None) -> dict[str, float | str]:
-    """F1, precision and recall of the fibres on all voxels without a label, by each rule, and their lengths."""
-    held, matrices = VolumeStore(store), {rule: np.zeros((2, 2), np.int64) for rule in (*RULES, DUSTED)}
+def figures_of(store: Path, arrays: dict[str, str], truth: Path, labels: Path | None = None) -> dict[str, Any]:
+    """F1, precision and recall of fibres on all voxels without a label, before and after dusting, and their lengths."""
+    held, matrices = VolumeStore(store), {"": np.zeros((2, 2), np.int64), ", without dust,": np.zeros((2, 2), np.int64)}
     for number, path in enumerate(sorted((truth / "instances").glob("*.tif"))):
         is_fibre = (tifffile.imread(path) > 0).astype(np.uint8)
         here = np.ones(is_fibre.shape, bool) if labels is None else tifffile.imread(labels / path.name) == UNLABELLED
-        mean, std = (held.array(name)[:, number].astype(np.float32) for name in ("probability_mean", "probability_std"))
-        for rule, k in RULES.items():
-            matrices[rule] += confusion_matrix(is_fibre[here], sure_label(mean, std, k, 0.5)[here], 2)
-        kept = (held.array("instance")[number] > 0).astype(np.uint8)
-        matrices[DUSTED] += confusion_matrix(is_fibre[here], kept[here], 2)
+        for name, matrix in zip(("label", "instance"), matrices.values(), strict=True):
+            said = (held.array(arrays[name])[number] > 0).astype(np.uint8)
+            matrix += confusion_matrix(is_fibre[here], said[here], 2)
     figures = {
-        f"{score} by {rule}": round(float(values[FIBRE]), 4)
-        for rule, matrix in matrices.items()
+        f"{score}{dusted}": round(float(values[FIBRE]), 4)
+        for dusted, matrix in matrices.items()
         for score, values in scores_per_class(matrix).items()
     }
-    return {**figures, "instances": report_instances(store=store, truth=truth / "fibres.csv").sentence}
+    described = report_instances(store=store, array=arrays["instance"], truth=truth / "fibres.csv")
+    return {**figures, "instances": described.sentence}
 
 
 def study(folder: Path, networks: dict[str, dict[str, Any]], given: argparse.Namespace) -> None:

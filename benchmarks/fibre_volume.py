@@ -99,7 +99,8 @@ def main() -> None:
     if options.kill:
         kill_at(started(folder / "large" / "volume", model, store), store, round(options.kill * options.shape[0] / 16))
     assert started(folder / "large" / "volume", model, store).wait() == 0
-    for name, value in figures_of(store, folder / "large" / "truth").items():
+    arrays = {name: name for name in ("label", "instance")}
+    for name, value in figures_of(store, arrays, folder / "large" / "truth").items():
         print(f"{name}: {value}")
     middle = options.shape[0] // 2
     print("same bits by themselves:", same_by_itself(folder / "large" / "volume", model, store, folder, middle, 8))
