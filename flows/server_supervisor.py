@@ -85,7 +85,7 @@ class Supervisor:
         log = self.home / "server.log"
         if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
             log.replace(log.with_suffix(".log.old"))
-        command = ["prefect", "server", "start", "--host", HOST, "--port", str(self.port)]
+        command = ["flows.prefect_server", "server", "start", "--host", HOST, "--port", str(self.port)]
         with log.open("ab") as sink:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "flows.lifeline", *command],
