@@ -5,11 +5,13 @@ and only then does `publish` move the end of every array that has a frame axis.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.core.array import AsyncArray
+from zarr.core.buffer import default_buffer_prototype
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
@@ -28,6 +31,8 @@ from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
 from tasks.store.lock import writer_lock
 
 Array = zarr.Array[Any]
+_descriptions: dict[str, Any] = {}
+"""Metadata of arrays that this process has made, by their kind."""
 VARIANTS = "settings-"
 """Prefix of the groups that hold results of other settings than the first ones."""
 UNFINISHED = ".partial"
@@ -172,13 +177,16 @@ class ScanStore:
 
     def frame_arrays(self) -> dict[str, Array]:
         """Every array with a frame axis, here and in the groups of other settings, by its path in the store."""
+        return {path: self._array(self._group, path) for path in self._frame_lengths()}
+
+    def _frame_lengths(self) -> dict[str, int]:
+        """Path in the store to length, of every array with a frame axis."""
         found = {}
         # By their files: asking zarr for its members would meet the ledger's, and folders that a killed run left empty.
         for file in sorted([*self.path.glob("*/zarr.json"), *self.path.glob(f"{VARIANTS}*/*/zarr.json")]):
-            path = str(file.parent.relative_to(self.path))
-            node = self._group[path]
-            if isinstance(node, zarr.Array) and (node.metadata.dimension_names or ("",))[0] == "frame":  # type: ignore[union-attr]
-                found[path] = node
+            facts = json.loads(file.read_bytes())
+            if facts["node_type"] == "array" and (facts.get("dimension_names") or [None])[0] == "frame":
+                found[str(file.parent.relative_to(self.path))] = int(facts["shape"][0])
         return found
 
     # Making arrays
@@ -200,7 +208,7 @@ class ScanStore:
             return
         if "/" in path:
             self._group.require_group(path.split("/")[0])
-        self._group.create_array(
+        self._new_array(
             path,
             shape=(self.n_frames if n_frames is None else n_frames, *spec.shape),
             chunks=(1, *spec.shape),
@@ -211,6 +219,26 @@ class ScanStore:
             compressors=CODECS[spec.compression],
             attributes=spec.attributes,
         )
+
+    def _new_array(self, path: str, shape: tuple[int, ...], **kind: Any) -> Array:
+        """Make an array that is not there; `kind` is what zarr takes besides its name and shape.
+
+        zarr needs 2.5 ms to describe one, and a short scan is mostly descriptions: an array of a kind that this process
+        has made before gets the same description, with its own shape.
+        """
+        known = _descriptions.get(repr(kind))
+        if known is None:
+            array = self._group.create_array(path, shape=shape, **kind)
+            _descriptions[repr(kind)] = array.metadata
+            return array
+        metadata = replace(known, shape=shape, attributes=deepcopy(known.attributes))
+        content = metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
+        file = self.path / path / "zarr.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"zarr.{uuid.uuid4().hex}{UNFINISHED}")
+        part.write_bytes(content)
+        part.replace(file)
+        return zarr.Array(AsyncArray(metadata=metadata, store_path=self._group.store_path / path))
 
     def require_axis(self, path: str, positions: npt.NDArray[Any], attributes: dict[str, Any]) -> None:
         """Write the coordinate of an axis, unless it is there; a killed run may have left it without its values."""
@@ -226,16 +254,17 @@ class ScanStore:
         fill_value: float | None = None,
     ) -> None:
         """Write a small array in one piece: axis coordinates, and results that need all frames at once."""
-        array = self._group.create_array(
-            path,
-            shape=values.shape,
-            chunks=tuple(max(1, size) for size in values.shape),
-            dtype=values.dtype,
-            fill_value=fill_value,
-            dimension_names=axes,
-            attributes=attributes,
-            overwrite=True,
-        )
+        kind: dict[str, Any] = {
+            "chunks": tuple(max(1, size) for size in values.shape),
+            "dtype": values.dtype,
+            "fill_value": fill_value,
+            "dimension_names": axes,
+            "attributes": attributes,
+        }
+        if path in self:
+            array = self._group.create_array(path, shape=values.shape, **kind, overwrite=True)
+        else:
+            array = self._new_array(path, values.shape, **kind)
         array[...] = values
 
     # Writing shards
@@ -299,18 +328,19 @@ class ScanStore:
         for name, (values, attributes) in frame_coordinates(self.frames.ingested, start).items():
             self._extend(name, values, attributes, start)
         self.describe({"coordinates": " ".join(frame_coordinates([], 0))})
-        arrays = self.frame_arrays()
-        for path in sorted(arrays, key=lambda path: path == "counts"):
-            if arrays[path].shape[0] != stop:
-                arrays[path].resize((stop, *arrays[path].shape[1:]))
+        lengths = self._frame_lengths()
+        for path in sorted(lengths, key=lambda path: path == "counts"):
+            if lengths[path] != stop:
+                array = self._array(self._group, path)
+                array.resize((stop, *array.shape[1:]))
 
     def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
         stop = start + len(values)
         if name in self:
             array = self._array(self._group, name)
         else:
-            # As long as it will be: to make it empty and resize it is more work than all else about a short scan.
-            array = self._group.create_array(
+            # As long as it will be: to make it empty and resize it would be half as much work again.
+            array = self._new_array(
                 name,
                 shape=(stop,),
                 chunks=(1024,),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import StoreError
-from tasks.store import ArraySpec, FrameRange, FrameRecord, FrameState, ScanRef, ScanStore, open_store
+from tasks.store import ArraySpec, FrameRange, FrameRecord, FrameState, ScanRef, ScanStore, open_store, scan_store
 from tasks.store.layout import LARGEST_SHARD_BYTES
 
 SHAPE = (5, 7)
@@ -63,6 +63,27 @@ def test_growth_rewrites_the_last_shard_and_keeps_what_was_there(tmp_path):
     np.testing.assert_array_equal(grown.read("counts", 0, 11), frames_of(0, 11))
     for shard in range(3):
         assert grown.shard_file("counts", shard) == at_once.shard_file("counts", shard)
+
+
+def test_a_store_made_after_another_has_the_files_that_zarr_alone_would_write(tmp_path, monkeypatch):
+    """Descriptions of arrays are used again in one process; of another length here, and with other attributes."""
+
+    def files(name: str, n_frames: int) -> dict[str, bytes]:
+        store = make_store(tmp_path / name, n_frames)
+        store.publish()
+        spec = ArraySpec("latent", (3,), ("component",), "float32", 0.0, attributes={"model": name.split("-")[0]})
+        store.require_array("latent", spec, 4)
+        store.require_axis("y", np.arange(5), {"units": "pixel"})
+        found = {str(file.relative_to(store.path)): file for file in store.path.rglob("*") if file.is_file()}
+        return {name: file.read_bytes() for name, file in found.items() if "ledger" not in name and name != "zarr.json"}
+
+    monkeypatch.setattr(scan_store, "_descriptions", {})
+    files("a-first", 11)
+    described = [files(name, n_frames) for name, n_frames in (("a-again", 3), ("b-again", 3))]
+    for name, found in zip("ab", described, strict=True):
+        monkeypatch.setattr(scan_store, "_descriptions", {})
+        assert found == files(f"{name}-alone", 3)
+    assert described[0] != described[1]
 
 
 def test_xarray_reads_named_dimensions_and_coordinates(tmp_path):
