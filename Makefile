@@ -31,7 +31,7 @@ test-slow: $(STAMP)  ## Run the tests that take minutes
 	$(BIN)/pytest -m "slow and not faults"
 
 test-faults: $(STAMP)  ## Kill, damage and fill up on purpose; FAULTS=SEED:KILLS chooses other kills
-	$(BIN)/pytest -m faults -n 2 --dist loadgroup tests/faults tests/orchestration
+	$(BIN)/pytest -m faults -n 2 --dist loadscope tests/faults tests/orchestration
 
 lint: $(STAMP)  ## Check style and format
 	$(BIN)/ruff check .

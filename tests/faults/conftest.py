@@ -4,7 +4,6 @@ FAULTS=SEED:TRIALS chooses the seed and how many kills there are (default 0:108)
 written to `run/faults.txt`, too.
 
 chain         number of a scan that is killed several times
-part          number of a process, of those that share the chains
 chance        a generator of random numbers for this test, from the seed and the test's name
 trials        how many runs are to be killed in all
 tally         takes what came of each trial, for the table
@@ -32,7 +31,7 @@ SEED, TRIALS = (int(part) for part in (os.environ.get("FAULTS") or "0:108").spli
 FLOW_SHARE, KILLS_PER_CHAIN = 0.8, 6
 """What part of the kills hits the process of a flow, and how often one scan is hit."""
 PARTS = 2
-"""Processes that may share the chains of kills."""
+"""Classes of tests that share the chains of kills, so that two processes may."""
 LONGEST = ("test_kill_flow", "test_kill_services")
 COLUMNS = ("trials", "lost", "doubled", "stuck", "identical", "quarantined", "untold")
 TABLE = Path(__file__).resolve().parents[2] / "run" / "faults.txt"
@@ -48,28 +47,17 @@ flow_runs, small, tree, write_scan = (getattr(_pipeline, name) for name in ("flo
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "chain" in metafunc.fixturenames:
         share = round(TRIALS * FLOW_SHARE)
-        metafunc.parametrize("chain", range(-(-share // KILLS_PER_CHAIN)))
-    if "part" in metafunc.fixturenames:
-        metafunc.parametrize("part", range(PARTS))
+        assert metafunc.cls
+        metafunc.parametrize("chain", range(-(-share // KILLS_PER_CHAIN))[metafunc.cls.part :: PARTS])
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(pytest.mark.faults)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark these tests; keep a file in one process, but for the longest one, which fills several, and begins."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.faults)
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    """Begin with what takes longest."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-
-
-def _group_of(item: pytest.Item) -> str:
-    values = getattr(item, "callspec", None)
-    if item.path.stem != "test_kill_flow" or values is None:
-        return item.path.stem
-    part = values.params["part"] if "part" in values.params else values.params["chain"] % PARTS
-    return f"{item.path.stem}-{part}"
 
 
 @dataclass

@@ -75,44 +75,57 @@ def assert_undisturbed(store: Path, reference: Path, tree: Callable[[Path], dict
     assert verdict.is_green, verdict
 
 
-def test_a_flow_that_is_killed_and_run_again(
-    tmp_path, flow_runs, source, settings, undisturbed, tree, tally, chance, lives, chain
-):
-    """Each run again is killed in its turn, in the same stage or in a later one; the last one is left to end."""
-    store, hit = tmp_path / "scan.zarr", []
-    for stage in sorted(chance.choices(STAGES, k=KILLS), key=STAGES.index):
-        process = flow_runs.start(source=source, store=store, **settings)
-        wait_for(stage, flow_runs.log, process, lives)
-        time.sleep(chance.uniform(0, 0.7 if stage in ("survey", "ingest") else 0.5) ** 2)
-        if lives(process):
-            os.kill(process, signal.SIGKILL)
-        ended = flow_runs.ended()
-        assert "error" not in ended, ended
-        if ended["status"] == -signal.SIGKILL:
-            hit.append(stage)
-        if (store / "zarr.json").exists():
-            assert not verify_store(store).wrong, "what a kill leaves is unfinished, not wrong"
-    assert flow_runs(source=source, store=store, **settings)["status"] == 0
-    lost, doubled = frames_lost_and_doubled(store, undisturbed)
-    assert_undisturbed(store, undisturbed, tree)
-    for stage in hit:
-        tally.add(f"kill -9 flow in {stage}", lost=lost, doubled=doubled, identical=1, quarantined=len(DAMAGED))
+class Chains:
+    """A part of the chains of kills, and then a look at the server that all their runs had."""
+
+    part: int
+
+    def test_a_flow_that_is_killed_and_run_again(
+        self, tmp_path, flow_runs, source, settings, undisturbed, tree, tally, chance, lives, chain
+    ):
+        """Each run again is killed in its turn, in the same stage or in a later one; the last one is left to end."""
+        store, hit = tmp_path / "scan.zarr", []
+        for stage in sorted(chance.choices(STAGES, k=KILLS), key=STAGES.index):
+            process = flow_runs.start(source=source, store=store, **settings)
+            wait_for(stage, flow_runs.log, process, lives)
+            time.sleep(chance.uniform(0, 0.7 if stage in ("survey", "ingest") else 0.5) ** 2)
+            if lives(process):
+                os.kill(process, signal.SIGKILL)
+            ended = flow_runs.ended()
+            assert "error" not in ended, ended
+            if ended["status"] == -signal.SIGKILL:
+                hit.append(stage)
+            if (store / "zarr.json").exists():
+                assert not verify_store(store).wrong, "what a kill leaves is unfinished, not wrong"
+        assert flow_runs(source=source, store=store, **settings)["status"] == 0
+        lost, doubled = frames_lost_and_doubled(store, undisturbed)
+        assert_undisturbed(store, undisturbed, tree)
+        for stage in hit:
+            tally.add(f"kill -9 flow in {stage}", lost=lost, doubled=doubled, identical=1, quarantined=len(DAMAGED))
+
+    @pytest.mark.usefixtures("undisturbed")
+    def test_no_run_of_a_killed_process_stays_running(self, flow_runs, tally, within):
+        """Last in its class: flow runs and task runs of all processes that were killed before."""
+        api = Api(_address(flow_runs.home))
+
+        def unfinished(kind: str) -> list[dict[str, Any]]:
+            active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING", "SCHEDULED"]}}}
+            return list(api.call(f"/{kind}/filter", {kind: active}))
+
+        within(30, lambda: not unfinished("flow_runs"), "all flow runs are in a final state")
+        within(30, lambda: not unfinished("task_runs"), "all task runs are in a final state")
+        crashed = api.call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
+        assert crashed
+        assert all("Start it again: finished shards are kept." in run["state"]["message"] for run in crashed)
+        tally.add("runs of killed processes", trials=len(crashed), stuck=0)
 
 
-@pytest.mark.usefixtures("part", "undisturbed")
-def test_no_run_of_a_killed_process_stays_running(flow_runs, tally, within):
-    """Last in this file: flow runs and task runs of all processes that were killed before, in this part."""
-    api = Api(_address(flow_runs.home))
+class TestFirstChains(Chains):
+    part = 0
 
-    def unfinished(kind: str) -> list[dict[str, Any]]:
-        active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING", "SCHEDULED"]}}}
-        return list(api.call(f"/{kind}/filter", {kind: active}))
 
-    within(30, lambda: not unfinished("flow_runs"), "all flow runs are in a final state")
-    within(30, lambda: not unfinished("task_runs"), "all task runs are in a final state")
-    crashed = api.call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
-    assert all("Start it again: finished shards are kept." in run["state"]["message"] for run in crashed)
-    tally.add("runs of killed processes", trials=len(crashed), stuck=0)
+class TestSecondChains(Chains):
+    part = 1
 
 
 def _address(home: Path) -> str:
