@@ -55,7 +55,7 @@ class KillAfter(Hook):
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def on_step(self, record: StepRecord) -> None:  # noqa: ARG002
+    def on_step(self, record: StepRecord) -> None:
         self.steps -= 1
         if self.steps == 0:
             raise KilledError
