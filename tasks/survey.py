@@ -27,6 +27,8 @@ from tasks.store.ledger import FrameLedger
 
 UNREADABLE = "could not be read"
 """Begins the reason of frames that the file system did not give out: the next run tries them again."""
+GONE = 0, 0
+"""State of a file that was listed, and is not there any more; whatever comes back is tried again."""
 STRAYS = 10
 """Of so many files that agree, one may declare another shape and be damaged, and is quarantined."""
 
@@ -132,11 +134,13 @@ def _state_of(file: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change in ns; those of an HDF5 master cover the files that it links to."""
     if file_format(file) == "hdf5" and isinstance(peek := _peek(file), FilePeek):
         return peek.size_bytes, peek.mtime_ns
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        status = file.lstat()  # a link to nowhere has a state too
-    return status.st_size, status.st_mtime_ns
+    for follow_symlinks in (True, False):  # a link to nowhere has a state too
+        try:
+            status = file.stat(follow_symlinks=follow_symlinks)
+        except FileNotFoundError:
+            continue
+        return status.st_size, status.st_mtime_ns
+    return GONE
 
 
 def _peek(file: Path) -> FilePeek | FrameReadError:

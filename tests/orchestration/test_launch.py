@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import fabio.cbfimage
@@ -183,10 +184,17 @@ def test_events_for_one_scan_give_one_run_however_many_come_at_once(
 ) -> None:
     store = here / f"by-{events}-events.zarr"
     wanted = {"flows": {"name": {"any_": ["dispatch-scan"]}}, "flow_runs": {"state": {"name": {"any_": ["Completed"]}}}}
-    before = api(here).call("/flow_runs/count", wanted)
+
+    def answered() -> int:
+        with suppress(OSError):  # a server that is asked so much may be slow to tell
+            return int(api(here).call("/flow_runs/count", wanted))
+        return -1
+
+    before = answered()
+    assert before >= 0
     subprocess.run([*python, "-c", SEND, str(store), str(events)], cwd=here, env=environment, check=True, timeout=60)
     until(lambda: runs_in(store), 8 * events + 60, "the trigger's run has ended")
-    until(lambda: api(here).call("/flow_runs/count", wanted) == before + events, 8 * events + 60, "all were answered")
+    until(lambda: answered() == before + events, 8 * events + 60, "all were answered")
     assert len(runs_in(store)) == 1
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks import survey
 from tasks.errors import SettingsError, SourceError, StoreError
-from tasks.readers import ValidityRule
+from tasks.readers import ValidityRule, find_files
 from tasks.settings.ingest import IngestSettings
 from tasks.store import FrameState, ScanStore
 from tasks.survey import survey_source
@@ -45,6 +46,33 @@ def test_many_short_scans_go_into_one_store_by_one_glob(tmp_path, write_frames, 
     np.testing.assert_array_equal(store.read("counts", 0, 9), expected([3, 4, 5, 6, 7, 8, 30, 31, 32]))
     folders = [Path(str(file)).parent.name for file in store.read("source_file", 0, 9)]
     assert folders == ["scan1"] * 3 + ["scan2"] * 3 + ["scan10"] * 3
+    assert verify_store(store.path, deep=True).is_green
+
+
+def test_a_file_that_vanishes_while_the_source_is_looked_at_is_quarantined_and_taken_when_it_is_back(
+    tmp_path, write_frames, ingest_all, expected, monkeypatch
+):
+    """It stopped the whole run with FileNotFoundError."""
+    paths = write_frames(tmp_path / "raw", range(4))
+    content = paths[2].read_bytes()
+
+    def listed(source: str):
+        found = find_files(source)
+        paths[2].unlink(missing_ok=True)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(survey, "find_files", listed)
+        store = ingest_all(tmp_path / "raw", tmp_path / "scan.zarr")
+    (refused,) = store.frames.in_state(FrameState.QUARANTINED)
+    assert refused.file == str(paths[2])
+    assert "cannot be opened (No such file or directory)" in refused.reason
+    np.testing.assert_array_equal(store.read("counts", 0, 3), expected([0, 1, 3]))
+
+    paths[2].write_bytes(content)
+    store = ingest_all(tmp_path / "raw", tmp_path / "scan.zarr")
+    np.testing.assert_array_equal(store.read("counts", 0, 4), expected([0, 1, 3, 2]))
+    assert not store.frames.in_state(FrameState.QUARANTINED)
     assert verify_store(store.path, deep=True).is_green
 
 
