@@ -1,7 +1,7 @@
 """Flow: all scans of a beamtime folder in one run, each into a store of its own.
 
-A run costs about 0.2 s and a store 0.1 s, more than ingesting ten frames takes; here many short scans share one run,
-and while one store is being made, the frames of another scan are read. A scan that cannot be processed stops no other.
+A run costs about 0.2 s, more than ingesting ten frames takes; here many short scans share one. A scan that cannot be
+processed stops no other.
 """
 
 import contextvars
@@ -38,8 +38,6 @@ from tasks.settings.stages import (
 from tasks.watching import scans_below
 from tasks.workers import Workers
 
-INGESTED_AT_ONCE = 2
-
 
 @served_flow(
     name="process-beamtime", flow_run_name="beamtime {folder}", task_runner=ThreadPoolTaskRunner(max_workers=8)
@@ -58,7 +56,7 @@ def process_beamtime(
     encode: EncodeSettings = EncodeSettings(),
     cluster: ClusterSettings = ClusterSettings(),
     workers: Workers = Workers(),
-    at_once: Annotated[int, Field(ge=0, le=64)] = 0,
+    at_once: Annotated[int, Field(ge=1, le=64)] = 1,
 ) -> ProcessedBeamtime:
     """Process every scan of a beamtime; run again, it adds what is new and tries again what failed.
 
@@ -79,7 +77,8 @@ def process_beamtime(
         encode: As for process_scan, for all scans.
         cluster: As for process_scan, for all scans.
         workers: As for process_scan, for all scans.
-        at_once: Scans that are worked on at the same time; 0: two until 'ingest', else one, which uses all cores.
+        at_once: Scans that are worked on at the same time. One uses all cores; more pay where a file system is slow to
+            answer.
     """
     results = confine(stores, "store")
     scans = scans_below(confine(folder, "source"), lambda path: file_format(path) is not None)
@@ -93,7 +92,7 @@ def process_beamtime(
         return process_scan.fn(str(source), str(store), model, ingest, *stages, workers)
 
     places = {name: (source, results / f"{name}.zarr") for name, source in scans.items()}
-    found = _processed(places, process, at_once or (INGESTED_AT_ONCE if until == "ingest" else 1))
+    found = _processed(places, process, at_once)
     result = ProcessedBeamtime(folder=folder, stores=str(results), scans=tuple(found[name] for name in places))
     create_table_artifact(result.table, key="beamtime-scans", description=f"Scans of {folder}")
     if result.failed:
