@@ -165,6 +165,12 @@ def test_a_supervisor_that_was_killed_is_started_again_by_who_uses_the_server(
     until(lambda: len(supervisors_of(home)) == 2, 10, "the old server is gone, and one pair is left")
 
 
+def test_pages_of_the_ui_ask_the_server_that_they_come_from(url: str) -> None:
+    """They asked whatever was on port 4200."""
+    with urllib.request.urlopen(url.removesuffix("/api") + "/ui-settings") as answer:
+        assert json.load(answer)["api_url"] == url
+
+
 def test_a_web_page_from_elsewhere_can_change_nothing(url: str) -> None:
     """It may not POST without a CSRF token, and cannot read one, because no other origin is allowed to."""
     request = urllib.request.Request(f"{url}/flow_runs/filter", data=b"{}", headers={"Origin": "http://evil.example"})
