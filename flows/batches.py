@@ -16,6 +16,9 @@ from tasks.store import FrameRange, FrameState, ScanRef, open_store
 from tasks.workers import Workers
 
 
+SHORT_S = 2.0
+
+
 def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
     """Cut a scan into the frame ranges of single task runs.
 
@@ -61,7 +64,7 @@ def gather(futures: Sequence[PrefectFuture[StageRun]], progress: "Progress | Non
 class Progress:
     """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI.
 
-    The bar is made with the first part of several: what is done in one go, as a short scan is, needs none.
+    What is done at once and in less than `SHORT_S`, as a stage of a short scan is, needs no bar.
     """
 
     def __init__(
@@ -83,5 +86,5 @@ class Progress:
         share = min(100.0, 100.0 * self.done / max(self.total, 1))
         if self._artifact is not None:
             update_progress_artifact(self._artifact, share)
-        elif share < 100.0:
+        elif share < 100.0 or seconds > SHORT_S:
             self._artifact = cast(UUID, create_progress_artifact(share, f"{self.stage}-progress", self.stage))
