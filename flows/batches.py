@@ -15,8 +15,8 @@ from tasks.stage import StageRun
 from tasks.store import FrameRange, FrameState, ScanRef, open_store
 from tasks.workers import Workers
 
-
 SHORT_S = 2.0
+"""A bar costs two calls to the server, which ten frames are ingested in."""
 
 
 def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
