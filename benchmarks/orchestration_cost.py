@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,29 +45,37 @@ def ingest_cost(raw: Path, folder: Path, repeats: int) -> None:
     print(f"ingest, plain calls {a:.2f} s, flow {b:.2f} s: orchestration {100 * (b - a) / a:+.1f} %")
 
 
-def short_scans(raw: Path, folder: Path) -> None:
+def short_scans(raw: Path, folder: Path, repeats: int) -> None:
     files = sorted(raw.iterdir())
     n = len(files) // SHORT_SCANS
     for part in range(SHORT_SCANS):
         (folder / "beamtime" / f"short{part}").mkdir(parents=True)
         for file in files[part * n : (part + 1) * n]:
             (folder / "beamtime" / f"short{part}" / file.name).hardlink_to(file)
-    long = seconds_of(lambda: ingest_scan(source=str(raw), store=str(folder / "long.zarr")))
     glob = str(folder / "beamtime" / "*" / "*.cbf")
-    together = seconds_of(lambda: ingest_scan(source=glob, store=str(folder / "together.zarr")))
-    short = sum(
-        seconds_of(
-            lambda p=p: ingest_scan(source=str(folder / "beamtime" / f"short{p}"), store=str(folder / f"short{p}.zarr"))
-        )
-        for p in range(SHORT_SCANS)
-    )
-    one_run = seconds_of(
-        lambda: process_beamtime(folder=str(folder / "beamtime"), stores=str(folder / "stores"), until="ingest")
-    )
-    print(
-        f"ingest, one scan of {len(files)} frames {long:.2f} s, {SHORT_SCANS} of {n} frames by one glob "
-        f"{together:.2f} s, by process_beamtime {one_run:.2f} s, by a run each {short:.2f} s"
-    )
+
+    def by_a_run_each(name: str) -> None:
+        for part in range(SHORT_SCANS):
+            ingest_scan(source=str(folder / "beamtime" / f"short{part}"), store=str(folder / name / f"{part}.zarr"))
+
+    ways: dict[str, Callable[[str], object]] = {
+        "one scan": lambda name: ingest_scan(source=str(raw), store=str(folder / f"{name}.zarr")),
+        "one glob": lambda name: ingest_scan(source=glob, store=str(folder / f"{name}.zarr")),
+        "process_beamtime": lambda name: process_beamtime(
+            folder=str(folder / "beamtime"), stores=str(folder / name), until="ingest"
+        ),
+        "a run each": by_a_run_each,
+    }
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for repeat in range(repeats):
+        for way, call in ways.items():  # in turns, because machines get faster and slower
+            taken[way].append(seconds_of(partial(call, f"{way} {repeat}".replace(" ", "-"))))
+    long = statistics.median(taken["one scan"])
+    print(f"ingest, {SHORT_SCANS} scans of {n} frames against one of {len(files)}: one scan {long:.2f} s", end="")
+    for way in list(ways)[1:]:
+        here = statistics.median(taken[way])
+        print(f", {way} {here:.2f} s ({100 * (here - long) / long:+.1f} %)", end="")
+    print()
 
 
 def chain_cost(raw: Path, folder: Path) -> None:
@@ -87,7 +96,7 @@ def main() -> None:
         raw = source_of(folder, options.frames, None)
         ingest(raw, folder / "warm-up.zarr", IngestSettings(), Workers())
         ingest_cost(raw, folder, options.repeats)
-        short_scans(raw, folder)
+        short_scans(raw, folder, options.repeats)
         chain_cost(raw, folder)
 
 

@@ -56,7 +56,7 @@ def process_beamtime(
     encode: EncodeSettings = EncodeSettings(),
     cluster: ClusterSettings = ClusterSettings(),
     workers: Workers = Workers(),
-    at_once: Annotated[int, Field(ge=1, le=64)] = 1,
+    at_once: Annotated[int, Field(ge=1, le=64)] = 2,
 ) -> ProcessedBeamtime:
     """Process every scan of a beamtime; run again, it adds what is new and tries again what failed.
 
@@ -77,8 +77,8 @@ def process_beamtime(
         encode: As for process_scan, for all scans.
         cluster: As for process_scan, for all scans.
         workers: As for process_scan, for all scans.
-        at_once: Scans that are worked on at the same time. One uses all cores; more pay where a file system is slow to
-            answer.
+        at_once: Scans that are worked on at the same time, on the same threads: while one is opened or closed, the
+            other computes. More pay where a file system is slow to answer.
     """
     results = confine(stores, "store")
     scans = scans_below(confine(folder, "source"), lambda path: file_format(path) is not None)

@@ -21,7 +21,7 @@ from tasks.readers import (
 )
 from tasks.readers.content import CANNOT_OPEN
 from tasks.settings import confine
-from tasks.settings.paths import source_is_confined
+from tasks.settings.paths import allowed_roots
 from tasks.store import FrameRecord, FrameState
 from tasks.store.ledger import FrameLedger
 
@@ -85,14 +85,16 @@ def survey_source(source: str, ledger: FrameLedger | None, rule: ValidityRule) -
 
 def _refuse_what_is_outside(files: Sequence[Path]) -> None:
     """Raise `SourceError` for files outside the allowed roots, and for HDF5 files that show such files as their own."""
+    roots = allowed_roots("source")
+    if not roots:
+        return
     for file in files:
-        confine(file, "source")
-        if source_is_confined() and file_format(file) == "hdf5":
-            for behind in files_behind(file):
-                try:
-                    confine(behind, "source")
-                except SourceError as error:
-                    raise SourceError(f"{file} links to another file: {error}") from error
+        confine(file, "source", roots)
+        for behind in files_behind(file) if file_format(file) == "hdf5" else ():
+            try:
+                confine(behind, "source", roots)
+            except SourceError as error:
+                raise SourceError(f"{file} links to another file: {error}") from error
 
 
 def _named_in_full(file: Path) -> Path:

@@ -1,12 +1,16 @@
 """Run the same function over many shards with Dask: on this machine's threads, or on a cluster by its address."""
 
+import contextvars
 import hashlib
 import itertools
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import dask
@@ -45,7 +49,8 @@ def run_over(
 ) -> None:
     """Call `function` on each item in parallel, and `done` in this process as results arrive.
 
-    With threads at most `n_threads` items are in memory. The first exception ends the run after the items under way.
+    With threads at most `n_threads` items are in memory, also where several calls share them at the same time. The
+    first exception ends the run after the items under way.
     written: Store that the function writes to. Nothing begins there before workers of a cluster have ended what a
     process that was killed has left them: they would write the shards of its plan over those of this one.
 
@@ -55,15 +60,63 @@ def run_over(
     True
     """
     if workers.scheduler == "threads":
-        calls = [dask.delayed(_call_and_report, pure=False)(function, item, done) for item in items]
-        # optimize_graph=False: the calls share nothing, and functions must not be fused into one task.
-        dask.compute(*calls, scheduler="threads", num_workers=workers.n_threads, optimize_graph=False)
+        _run_on_threads(function, items, done, workers.n_threads)
     else:
         _run_on_cluster(function, items, done, workers, written)
 
 
-def _call_and_report(function: Callable[[Item], Result], item: Item, done: Callable[[Item, Result], None]) -> None:
-    done(item, function(item))
+class _Pool(ThreadPoolExecutor):
+    """Threads that know the context, as of a Prefect run, of whoever hands them work."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)
+
+
+@lru_cache
+def _shared_pool(n_threads: int) -> _Pool:
+    """One for all stages and scans of the process, which would crowd its cores and memory with a pool each."""
+    return _Pool(n_threads, thread_name_prefix="shards")
+
+
+# A forked process has the pool, and none of its threads.
+os.register_at_fork(after_in_child=_shared_pool.cache_clear)
+
+
+class _Calls:
+    """The calls of one run: none begins once it is over, and it is over when all that have begun have ended."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way, self._over = 0, False
+
+    def call(self, function: Callable[[Item], Result], item: Item, done: Callable[[Item, Result], None]) -> None:
+        with self._changed:
+            if self._over:
+                return
+            self._under_way += 1
+        try:
+            done(item, function(item))
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.wait_for(lambda: self._under_way == 0)
+
+
+def _run_on_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], done: Callable[[Item, Result], None], n_threads: int
+) -> None:
+    calls = _Calls()
+    delayed = [dask.delayed(calls.call, pure=False)(function, item, done) for item in items]
+    try:
+        # optimize_graph=False: the calls share nothing, and functions must not be fused into one task.
+        dask.compute(*delayed, scheduler="threads", pool=_shared_pool(n_threads), optimize_graph=False)
+    finally:
+        calls.end()  # Dask leaves what is under way to itself after an exception, and a retry must not meet it
 
 
 def _run_on_cluster(

@@ -4,6 +4,7 @@ What a reader sees is always complete: shards are written behind the published e
 and only then does `publish` move the end of every array that has a frame axis.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import zarr
 from zarr.core.array import AsyncArray
 from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
@@ -69,7 +71,8 @@ class ScanStore:
         group = _open_group(path)
         # Groups, so that the folders of ledger and models are known members of the hierarchy.
         for name in ("ledger", "models"):
-            group.require_group(name)
+            if not (path / name / "zarr.json").exists():
+                group.require_group(name)
         return cls(path)
 
     @classmethod
@@ -195,12 +198,13 @@ class ScanStore:
         """Attach attributes to the scan; nothing is written where they are there already."""
         # Opened anew, because writing puts all attributes back, and other objects on this path may have added some.
         group = _open_group(self.path)
-        if any(key not in group.attrs or group.attrs[key] != value for key, value in attributes.items()):
-            group.attrs.update(attributes)
+        held = group.attrs.asdict()
+        if any(key not in held or held[key] != value for key, value in attributes.items()):
+            group.update_attributes(attributes)  # once for all of them; `attrs.update` would write for each
 
     def describe_group(self, name: str, attributes: dict[str, Any]) -> None:
         """Attach attributes to a group of other settings; make it if need be."""
-        self._group.require_group(name).attrs.update(attributes)
+        self._group.require_group(name).update_attributes(attributes)
 
     def require_array(self, path: str, spec: ArraySpec, shard_frames: int, n_frames: int | None = None) -> None:
         """Make an array unless it is there; its shape is fixed here, once. None: as long as the published scan."""
@@ -232,13 +236,15 @@ class ScanStore:
             _descriptions[repr(kind)] = array.metadata
             return array
         metadata = replace(known, shape=shape, attributes=deepcopy(known.attributes))
-        content = metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
+        self._write_description(path, metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes())
+        return zarr.Array(AsyncArray(metadata=metadata, store_path=self._group.store_path / path))
+
+    def _write_description(self, path: str, content: bytes) -> None:
         file = self.path / path / "zarr.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"zarr.{uuid.uuid4().hex}{UNFINISHED}")
         part.write_bytes(content)
         part.replace(file)
-        return zarr.Array(AsyncArray(metadata=metadata, store_path=self._group.store_path / path))
 
     def require_axis(self, path: str, positions: npt.NDArray[Any], attributes: dict[str, Any]) -> None:
         """Write the coordinate of an axis, unless it is there; a killed run may have left it without its values."""
@@ -325,33 +331,34 @@ class ScanStore:
     def publish(self) -> None:
         """Move the end of every frame array to the last ingested frame; `counts` comes last and stands for the rest."""
         start, stop = self.n_frames, len(self.frames.ingested)
-        for name, (values, attributes) in frame_coordinates(self.frames.ingested, start).items():
-            self._extend(name, values, attributes, start)
-        self.describe({"coordinates": " ".join(frame_coordinates([], 0))})
-        lengths = self._frame_lengths()
-        for path in sorted(lengths, key=lambda path: path == "counts"):
-            if lengths[path] != stop:
-                array = self._array(self._group, path)
-                array.resize((stop, *array.shape[1:]))
-
-    def _extend(self, name: str, values: npt.NDArray[Any], attributes: dict[str, Any], start: int) -> None:
-        stop = start + len(values)
-        if name in self:
-            array = self._array(self._group, name)
-        else:
-            # As long as it will be: to make it empty and resize it would be half as much work again.
-            array = self._new_array(
-                name,
-                shape=(stop,),
-                chunks=(1024,),
-                dtype="string" if values.dtype.kind == "T" else values.dtype,
-                dimension_names=("frame",),
-                attributes=attributes,
-            )
+        coordinates = frame_coordinates(self.frames.ingested, start)
+        arrays = {name: self._coordinate(name, stop, *coordinate) for name, coordinate in coordinates.items()}
         if stop > start:
-            _reaching(array, stop)[start:stop] = values
-        if array.shape[0] != stop:
-            array.resize((stop,))
+            _write_rows([(arrays[name], values) for name, (values, _) in coordinates.items()], start, stop)
+        self.describe({"coordinates": " ".join(coordinates)})
+        for path in sorted(self._frame_lengths(), key=lambda path: path == "counts"):
+            self._set_length(path, stop)
+
+    def _coordinate(self, name: str, n_frames: int, values: npt.NDArray[Any], attributes: dict[str, Any]) -> Array:
+        """A coordinate of the frame axis, seen as long as it is about to be."""
+        if name in self:
+            return _reaching(self._array(self._group, name), n_frames)
+        # As long as it will be: to make it empty and resize it would be half as much work again.
+        return self._new_array(
+            name,
+            shape=(n_frames,),
+            chunks=(1024,),
+            dtype="string" if values.dtype.kind == "T" else values.dtype,
+            dimension_names=("frame",),
+            attributes=attributes,
+        )
+
+    def _set_length(self, path: str, n_frames: int) -> None:
+        """Tell readers how long an array is. Its chunks stay; zarr, which would open it, needs four times as long."""
+        facts = json.loads((self.path / path / "zarr.json").read_bytes())
+        if facts["shape"][0] != n_frames:
+            facts["shape"][0] = n_frames
+            self._write_description(path, json.dumps(facts, indent=2).encode())
 
 
 def hash_file(file: Path) -> ShardFile:
@@ -368,6 +375,15 @@ def is_free(path: Path) -> bool:
     if not path.exists():
         return True
     return all(item.name == "ledger" or item.name.endswith(UNFINISHED) for item in path.iterdir())
+
+
+def _write_rows(values: list[tuple[Array, npt.NDArray[Any]]], start: int, stop: int) -> None:
+    """Write rows start to stop of some arrays, all at once: a short scan would mostly wait for one after the other."""
+
+    async def write() -> None:
+        await asyncio.gather(*(array.async_array.setitem(slice(start, stop), rows) for array, rows in values))
+
+    sync(write())
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"] = "r+") -> zarr.Group:

@@ -45,7 +45,8 @@ def test_two_writers_of_one_shard_are_refused_and_the_first_ends_well(doubled):
         assert begun.wait(60)
         with pytest.raises(StoreError, match=r"frames 20 to 39 share shard 1 of .*doubled.* must end where shards end"):
             run_shards([doubled], FrameRange(20, 40), double, Workers(threads=1))
-        run_shards([doubled], FrameRange(32, 40), double, Workers(threads=1))
+        # On threads of its own: those of the first wait.
+        run_shards([doubled], FrameRange(32, 40), double, Workers(threads=2))
     finally:
         refused.set()
         first.join()
