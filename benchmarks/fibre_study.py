@@ -40,6 +40,11 @@ TRAINING: dict[str, Any] = {
     "max_tiles": 0,
     "tile_shape": (96, 96),
     "batch_size": 8,
+    # What six fibres look like is no guide to the gray of all others, nor to rings that cross none of them.
+    "contrast_jitter": 0.15,
+    "brightness_jitter": 0.5,
+    "imitated_rings": 2.0,
+    "ring_gray": 2.0,
 }
 NETWORKS = {
     "SMSNet ensemble": ENSEMBLE,
@@ -115,7 +120,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="a small volume and small networks, minutes on two cores")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over the training tiles")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training tiles")
     parser.add_argument("--context", type=int, default=CONTEXT, help="slices above and below that a network sees")
     given = parser.parse_args()
     study(given.folder.resolve(), SMALL if given.quick else NETWORKS, given)

@@ -14,7 +14,7 @@ from dlsia_core.segmentation.label_split import LabelSplit, split_labels
 from dlsia_core.segmentation.learning_tiles import tile_label, windows_with
 from dlsia_core.segmentation.recipe import intensity_scale
 from dlsia_core.splits import class_weights
-from dlsia_core.training import Augmented, Examples, LabeledExamples
+from dlsia_core.training import Augmented, Disturbed, Examples, LabeledExamples
 from tasks.errors import SettingsError
 from tasks.segmentation_plan import SegmentationPlan
 from tasks.settings.base import digest
@@ -53,12 +53,15 @@ class Learning:
 
     @cached_property
     def training(self) -> Examples:
-        """Tiles to learn from, mirrored and turned at random if asked for."""
-        plan, (height, width) = self.plan, self.recipe.tile_shape[-2:]
-        tiles = self._examples("training", plan.values["max_tiles"])
-        if not plan.given.augment:
-            return tiles
-        return Augmented(tiles, plan.given.seed, rotations=height == width, stacked=bool(plan.given.context))
+        """Tiles to learn from, mirrored, turned and disturbed at random as asked for."""
+        given, (height, width) = self.plan.given, self.recipe.tile_shape[-2:]
+        tiles: Examples = self._examples("training", self.plan.values["max_tiles"])
+        if given.augment:
+            tiles = Augmented(tiles, given.seed, rotations=height == width, stacked=bool(given.context))
+        if given.contrast_jitter or given.brightness_jitter or given.imitated_rings:
+            jitter = given.contrast_jitter, given.brightness_jitter
+            tiles = Disturbed(tiles, given.seed, *jitter, given.imitated_rings, given.ring_gray)
+        return tiles
 
     @cached_property
     def validation(self) -> Examples | None:

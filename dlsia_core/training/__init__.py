@@ -3,6 +3,7 @@
 from dlsia_core.losses import Loss, weighted_l1, weighted_l2
 from dlsia_core.training.changed import Augmented, Subset
 from dlsia_core.training.checkpoint import network_of_checkpoint, read_checkpoint
+from dlsia_core.training.disturbed import Disturbed
 from dlsia_core.training.errors import (
     CheckpointMismatchError,
     TrainingDivergedError,
@@ -26,6 +27,7 @@ __all__ = [
     "CheckpointMismatchError",
     "Cosine",
     "CsvLog",
+    "Disturbed",
     "EpochRecord",
     "Examples",
     "Exponential",

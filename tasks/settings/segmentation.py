@@ -109,6 +109,32 @@ class SegmentationTraining(Settings):
         default=None, ge=0, description="Stop after this many epochs without anything better; 0: never."
     )
     augment: bool = Field(default=True, description="Mirror and turn tiles at random.")
+    contrast_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Training tiles get another contrast at random: standard deviation of the logarithm of a factor.",
+    )
+    brightness_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=5,
+        description="Training tiles get another brightness at random: standard deviation, in those of the images' "
+        "values.",
+    )
+    imitated_rings: float = Field(
+        default=0.0,
+        ge=0,
+        le=20,
+        description="Ring artifacts drawn across each training tile, on average, so that the network learns that they "
+        "are nothing; 1 for tomograms that have any.",
+    )
+    ring_gray: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="Standard deviation of their height, in those of the images' values.",
+    )
     class_weights: Literal["none", "inverse", "effective", "median"] | tuple[float, ...] = Field(
         default="none",
         description="What a pixel of each class counts: 'none': all the same; 'inverse' to the labelled pixels of its "

@@ -21,6 +21,7 @@ from dlsia_core.training import (
     ArrayExamples,
     Augmented,
     Batch,
+    Disturbed,
     Examples,
     LabeledExamples,
     SliceableArray,
@@ -231,6 +232,56 @@ def test_stacked_slices_are_turned_upside_down_with_equal_chances_and_nothing_el
     level = all_of(Augmented(examples, 1, flips=False, rotations=False, stacked=True))
     assert torch.equal(level.inputs, torch.from_numpy(slices))
     assert Augmented(examples, stacked=True).digest != Augmented(examples).digest
+
+
+DISTURBANCES = {"contrast": 0.2, "brightness": 0.5, "arcs": 2.0}
+
+
+def test_gray_values_are_disturbed_and_labels_are_not() -> None:
+    plain, batch = all_of(square()), all_of(Disturbed(square(), 1, **DISTURBANCES))
+    assert torch.equal(batch.target, plain.target)
+    assert torch.equal(batch.weight, plain.weight)
+    assert all(not torch.equal(a, b) for a, b in zip(batch.inputs, plain.inputs, strict=True))
+    assert batch.inputs.dtype == torch.float32
+    assert torch.equal(all_of(Disturbed(square())).inputs, plain.inputs), "nothing is asked for, nothing is done"
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_each_disturbance_depends_on_seed_epoch_and_index_alone(name: str) -> None:
+    examples = Disturbed(square(), seed=3, **{name: DISTURBANCES[name]})
+    one_by_one = [examples.batch(1, np.array([index])).inputs for index in (7, 3, 9)]
+    assert torch.equal(torch.cat(one_by_one), examples.batch(1, np.array([7, 3, 9])).inputs)
+    first = examples.batch(0, np.arange(9)).inputs
+    assert not torch.equal(first, examples.batch(1, np.arange(9)).inputs)
+    other = Disturbed(square(), seed=4, **{name: DISTURBANCES[name]})
+    assert not torch.equal(first, other.batch(0, np.arange(9)).inputs)
+    assert len({examples.digest, other.digest, square().digest}) == 3
+
+
+def test_contrast_is_a_factor_and_brightness_a_sum_of_the_spread_that_was_asked_for() -> None:
+    ones = LabeledExamples(np.ones((4000, 1, 1, 1), np.float32), np.zeros((4000, 1, 1), np.uint8))
+    factors = all_of(Disturbed(ones, contrast=0.3)).inputs.flatten().log()
+    assert abs(float(factors.mean())) < 0.03
+    assert float(factors.std()) == pytest.approx(0.3, rel=0.05)
+    sums = all_of(Disturbed(ones, brightness=0.7)).inputs.flatten() - 1
+    assert abs(float(sums.mean())) < 0.05
+    assert float(sums.std()) == pytest.approx(0.7, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(40, 5, 32, 48), (40, 1, 5, 32, 48)])
+def test_arcs_are_the_same_in_all_slices_thin_and_as_many_as_asked_for(shape: tuple[int, ...]) -> None:
+    nothing = LabeledExamples(np.zeros(shape, np.float32), np.zeros((40, *shape[2:]), np.uint8))
+    drawn = all_of(Disturbed(nothing, arcs=1.0)).inputs.reshape(40, 5, 32, 48)
+    assert torch.equal(drawn, drawn[:, :1].expand_as(drawn))
+    seen = drawn[:, 0].abs().amax((1, 2)) > 0
+    assert 17 < int(seen.sum()) < 34, "1 - 1/e of them are 25"
+    assert float((drawn[seen][:, 0].abs() > 0.1).float().mean()) < 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"arcs": -1.0}, {"contrast": float("nan")}, {"brightness": float("inf")}])
+def test_impossible_disturbances_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingError, match="wanted numbers, at least 0"):
+        Disturbed(square(), **wrong)
 
 
 def test_a_subset_is_what_it_names() -> None:

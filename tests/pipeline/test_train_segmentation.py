@@ -204,6 +204,18 @@ def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
         np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
 
 
+def test_training_tiles_are_disturbed_as_asked_for_and_no_others(data, tmp_path):
+    plain, disturbed = (learning(data, augment=False, **given) for given in ({}, {"imitated_rings": 3.0}))
+    before, after = (found.training.batch(0, np.arange(4)) for found in (plain, disturbed))
+    assert not torch.equal(before.inputs, after.inputs)
+    assert torch.equal(before.target, after.target)
+    for setting in ("contrast_jitter", "brightness_jitter"):
+        changed = learning(data, augment=False, **{setting: 0.2}).training.batch(0, np.arange(4))
+        assert not torch.equal(before.inputs, changed.inputs)
+    assert plain.validation.digest == disturbed.validation.digest
+    assert work_folder(tmp_path, plain) != work_folder(tmp_path, disturbed), "another model"
+
+
 def test_labels_that_are_not_learned_from_are_told(data):
     all_of_them, some = learning(data, max_tiles=0), learning(data, max_tiles=7)
     assert all_of_them.facts["notes"] == []
