@@ -5,8 +5,8 @@
 
 FOLDER gets the volume, its truth and the store. After `--kill` of the slices the process is killed (`kill -9`) and the
 same command run again. Printed: seconds and most memory of each process, above the bare one (libraries loaded, model
-read, one tile answered); how true the result is; and whether some slices in the middle, segmented by themselves in
-another store, have the same bits.
+read, one tile answered); how true the result is; and whether the slices where it was killed, segmented by themselves
+in another store, have the same bits.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from deployments.simulated_fibres.writers import write_volume
 from tasks.segmentation_model import load_segmentation
 from tasks.store import VolumeStore
 
+SLAB = 16
+"""Slices that are computed and committed together."""
 RUN = """
 import json, resource, sys, time
 from pathlib import Path
@@ -96,14 +98,16 @@ def main() -> None:
     folder, model, store = options.folder.resolve(), options.model.resolve(), options.folder.resolve() / "large.zarr"
     if not (folder / "large" / "truth" / "settings.json").exists():
         write_volume(folder / "large", FibreSettings(shape=tuple(options.shape), fibres=options.fibres, seed=2))
-    if options.kill:
-        kill_at(started(folder / "large" / "volume", model, store), store, round(options.kill * options.shape[0] / 16))
+    killed = round(options.kill * options.shape[0] / SLAB)
+    if killed:
+        kill_at(started(folder / "large" / "volume", model, store), store, killed)
     assert started(folder / "large" / "volume", model, store).wait() == 0
     arrays = {name: name for name in ("label", "instance")}
     for name, value in figures_of(store, arrays, folder / "large" / "truth").items():
         print(f"{name}: {value}")
-    middle = options.shape[0] // 2
-    print("same bits by themselves:", same_by_itself(folder / "large" / "volume", model, store, folder, middle, 8))
+    first = max(0, (killed - 1) * SLAB - 4)
+    same = same_by_itself(folder / "large" / "volume", model, store, folder, first, 2 * SLAB + 8)
+    print(f"slices {first} to {first + 2 * SLAB + 7} by themselves have the same bits: {same}")
 
 
 if __name__ == "__main__":

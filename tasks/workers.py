@@ -82,6 +82,9 @@ def _shared_pool(n_threads: int) -> _Pool:
 os.register_at_fork(after_in_child=_shared_pool.cache_clear)
 
 
+_in_item = contextvars.ContextVar("in_item", default=False)
+
+
 class _Calls:
     """The calls of one run: none begins once it is over, and it is over when all that have begun have ended."""
 
@@ -95,6 +98,7 @@ class _Calls:
                 return
             self._under_way += 1
         try:
+            _in_item.set(True)
             done(item, function(item))
         finally:
             with self._changed:
@@ -110,6 +114,8 @@ class _Calls:
 def _run_on_threads(
     function: Callable[[Item], Result], items: Sequence[Item], done: Callable[[Item, Result], None], n_threads: int
 ) -> None:
+    if _in_item.get():
+        raise RuntimeError("an item cannot run over others: it would wait for threads that it holds itself")
     calls = _Calls()
     delayed = [dask.delayed(calls.call, pure=False)(function, item, done) for item in items]
     try:

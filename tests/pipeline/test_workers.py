@@ -81,3 +81,12 @@ def test_after_an_exception_nothing_is_under_way_and_nothing_begins():
     assert 1 <= len(ended) < 19
     time.sleep(0.5)
     assert (fails.now, done) == (0, ended)
+
+
+def test_an_item_that_would_wait_for_its_own_threads_is_refused():
+    nested = Workers(threads=1)
+    with pytest.raises(RuntimeError, match="an item cannot run over others"):
+        run_over(lambda item: run_over(abs, [item], lambda *_: None, nested), [1], lambda *_: None, nested)
+    found: dict[int, int] = {}
+    run_over(abs, [-1], found.__setitem__, nested)
+    assert found == {-1: 1}
