@@ -342,16 +342,18 @@ class ScanStore:
     def _coordinate(self, name: str, n_frames: int, values: npt.NDArray[Any], attributes: dict[str, Any]) -> Array:
         """A coordinate of the frame axis, seen as long as it is about to be."""
         if name in self:
-            return _reaching(self._array(self._group, name), n_frames)
-        # As long as it will be: to make it empty and resize it would be half as much work again.
-        return self._new_array(
-            name,
-            shape=(n_frames,),
-            chunks=(1024,),
-            dtype="string" if values.dtype.kind == "T" else values.dtype,
-            dimension_names=("frame",),
-            attributes=attributes,
-        )
+            array = self._array(self._group, name)
+        else:
+            # As long as it will be: to make it empty and resize it would be half as much work again.
+            array = self._new_array(
+                name,
+                shape=(n_frames,),
+                chunks=(1024,),
+                dtype="string" if values.dtype.kind == "T" else values.dtype,
+                dimension_names=("frame",),
+                attributes=attributes,
+            )
+        return _reaching(array, n_frames)
 
     def _set_length(self, path: str, n_frames: int) -> None:
         """Tell readers how long an array is. Its chunks stay; zarr, which would open it, needs four times as long."""
