@@ -115,7 +115,11 @@ def _sets(sets: Mapping[str, Any]) -> Markup:
         ]
         for row in sets["classes"]
     ]
-    shares = ", ".join(f"{share:.1%} hold {size}" for size, share in enumerate(sets["size_shares"]) if share)
+    shares = ", ".join(
+        f"{share:.1%} hold {size} class{'' if size == 1 else 'es'}"
+        for size, share in enumerate(sets["size_shares"])
+        if share
+    )
     return join(
         [
             said,

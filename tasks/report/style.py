@@ -48,6 +48,7 @@ tbody th { font-weight: 600; } tbody th.file { font-weight: 400; }
 .share rect { fill: var(--bar); }
 .note { color: var(--soft); font-size: .925rem; }
 figure { margin: 0 0 34px; } figcaption { color: var(--soft); font-size: .875rem; margin-top: 8px; }
+figure > img { display: block; max-width: 100%; height: auto; }
 figure.pair figcaption { max-width: none; }
 .panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; margin-bottom: 10px; }
 .panel-title { display: block; font-size: .875rem; color: var(--soft); margin-bottom: 3px; }
