@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import dask
@@ -72,14 +71,14 @@ class _Pool(ThreadPoolExecutor):
         return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)
 
 
-@lru_cache
+_pools: dict[int, _Pool] = {}
+# A forked process has the pools, and none of their threads.
+os.register_at_fork(after_in_child=_pools.clear)
+
+
 def _shared_pool(n_threads: int) -> _Pool:
     """One for all stages and scans of the process, which would crowd its cores and memory with a pool each."""
-    return _Pool(n_threads, thread_name_prefix="shards")
-
-
-# A forked process has the pool, and none of its threads.
-os.register_at_fork(after_in_child=_shared_pool.cache_clear)
+    return _pools.setdefault(n_threads, _Pool(n_threads, thread_name_prefix="shards"))
 
 
 _in_item = contextvars.ContextVar("in_item", default=False)
