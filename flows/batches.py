@@ -17,6 +17,8 @@ from tasks.workers import Workers
 
 SHORT_S = 2.0
 """A bar costs two calls to the server, which ten frames are ingested in."""
+BAR_S = 1.0
+"""Nobody sees a bar move more often."""
 
 
 def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
@@ -71,7 +73,7 @@ class Progress:
         self, stage: str, n_frames: int, unit: str = "frames", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stage, self.total, self.unit, self.done = stage, n_frames, unit, 0
-        self._clock, self._started = clock, clock()
+        self._clock, self._started, self._drawn = clock, clock(), clock()
         self._artifact: UUID | None = None
 
     def advance(self, frames: int) -> None:
@@ -84,7 +86,9 @@ class Progress:
             f"%s: %d of %d {self.unit}, %.3g {self.unit}/s, %.0f s left", self.stage, self.done, self.total, rate, left
         )
         share = min(100.0, 100.0 * self.done / max(self.total, 1))
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, share)
-        elif share < 100.0 or seconds > SHORT_S:
+        if self._artifact is None and (share < 100.0 or seconds > SHORT_S):
             self._artifact = cast(UUID, create_progress_artifact(share, f"{self.stage}-progress", self.stage))
+            self._drawn = self._clock()
+        elif self._artifact is not None and (share == 100.0 or self._clock() >= self._drawn + BAR_S):
+            update_progress_artifact(self._artifact, share)
+            self._drawn = self._clock()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -55,12 +56,16 @@ class ScanStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._group = _open_group(path)
-        self._shown = _open_group(path, "r")
         self._scan_id = self._group.attrs["scan_id"]
         self.frames = FrameLedger(path / "ledger" / "frames.jsonl")
         self.shards = ShardLedger(path / "ledger" / "shards.jsonl")
         self.work = Journal(path / "ledger" / "work.jsonl")
         """A line for each task run that computed something: stage, frames, seconds, bytes. Nothing depends on it."""
+
+    @cached_property
+    def _shown(self) -> zarr.Group:
+        """The same, for readers: nothing can be written to its arrays."""
+        return _open_group(self.path, "r")
 
     @classmethod
     def create(cls, path: Path) -> "ScanStore":
@@ -128,7 +133,11 @@ class ScanStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return cast(dict[str, Any], _open_group(self.path).attrs.asdict())
+        # From the file, as zarr would after ten times as long.
+        try:
+            return cast(dict[str, Any], json.loads((self.path / "zarr.json").read_bytes())["attributes"])
+        except FileNotFoundError as error:
+            raise _no_store(self.path) from error
 
     @property
     def shard_frames(self) -> int:
@@ -230,10 +239,10 @@ class ScanStore:
         zarr needs 2.5 ms to describe one, and a short scan is mostly descriptions: an array of a kind that this process
         has made before gets the same description, with its own shape.
         """
-        known = _descriptions.get(repr(kind))
+        known = _descriptions.get(key := repr(kind))
         if known is None:
             array = self._group.create_array(path, shape=shape, **kind)
-            _descriptions[repr(kind)] = array.metadata
+            _descriptions[key] = array.metadata
             return array
         metadata = replace(known, shape=shape, attributes=deepcopy(known.attributes))
         self._write_description(path, metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes())
@@ -334,7 +343,7 @@ class ScanStore:
         coordinates = frame_coordinates(self.frames.ingested, start)
         arrays = {name: self._coordinate(name, stop, *coordinate) for name, coordinate in coordinates.items()}
         if stop > start:
-            _write_rows([(arrays[name], values) for name, (values, _) in coordinates.items()], start, stop)
+            _write_rows([(arrays[name], values) for name, (values, _) in coordinates.items()], start)
         self.describe({"coordinates": " ".join(coordinates)})
         for path in sorted(self._frame_lengths(), key=lambda path: path == "counts"):
             self._set_length(path, stop)
@@ -379,20 +388,34 @@ def is_free(path: Path) -> bool:
     return all(item.name == "ledger" or item.name.endswith(UNFINISHED) for item in path.iterdir())
 
 
-def _write_rows(values: list[tuple[Array, npt.NDArray[Any]]], start: int, stop: int) -> None:
-    """Write rows start to stop of some arrays, all at once: a short scan would mostly wait for one after the other."""
+def _write_rows(values: list[tuple[Array, npt.NDArray[Any]]], start: int) -> None:
+    """Write rows of some arrays from `start` on, all at once: a short scan would wait for one after the other."""
 
     async def write() -> None:
-        await asyncio.gather(*(array.async_array.setitem(slice(start, stop), rows) for array, rows in values))
+        await asyncio.gather(*(_write_behind(array, start, rows) for array, rows in values))
 
     sync(write())
+
+
+async def _write_behind(array: Array, start: int, rows: npt.NDArray[Any]) -> None:
+    """Write rows behind which there are none; chunks that begin with them are written whole, and not read before."""
+    chunk = array.chunks[0]
+    if start % chunk == 0 and len(rows) % chunk:
+        missing = np.full(chunk - len(rows) % chunk, array.fill_value, rows.dtype)
+        rows = np.concatenate([rows, missing])
+        array = _reaching(array, start + len(rows))
+    await array.async_array.setitem(slice(start, start + len(rows)), rows)
+
+
+def _no_store(path: Path) -> StoreError:
+    return StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan")
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"] = "r+") -> zarr.Group:
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
     except FileNotFoundError as error:
-        raise StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan") from error
+        raise _no_store(path) from error
     found = {key: group.attrs.get(key) for key in FORMAT}
     if found != FORMAT:
         raise StoreError(f"{path} is {found}, not {FORMAT}; give a scan store, or a path where nothing is yet")
