@@ -1,6 +1,6 @@
 """Fibres in concrete from six labelled ones (Roberts et al. 2024, §4.2): an ensemble of SMSNets against a TUNet.
 
-    python benchmarks/fibre_study.py FOLDER             # a volume of 256³, preset "paper" but for what is said below
+    python benchmarks/fibre_study.py FOLDER             # a volume of 256³, preset "quick" but for what is said below
     python benchmarks/fibre_study.py FOLDER --quick     # 96 slices of 128 x 128, small networks: does it run at all
 
 FOLDER gets a volume to train on (sparse labels of six fibres, 10:2 background to foreground), another one, of another

@@ -133,7 +133,7 @@ class ScanStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        # From the file, as zarr would after ten times as long.
+        # From the file: every task asks, and zarr would open the group first.
         try:
             return cast(dict[str, Any], json.loads((self.path / "zarr.json").read_bytes())["attributes"])
         except FileNotFoundError as error:
@@ -365,7 +365,7 @@ class ScanStore:
         return _reaching(array, n_frames)
 
     def _set_length(self, path: str, n_frames: int) -> None:
-        """Tell readers how long an array is. Its chunks stay; zarr, which would open it, needs four times as long."""
+        """Tell readers how long an array is. Its chunks stay; zarr would open it first."""
         facts = json.loads((self.path / path / "zarr.json").read_bytes())
         if facts["shape"][0] != n_frames:
             facts["shape"][0] = n_frames
