@@ -16,9 +16,9 @@ from tasks.store import FrameRange, FrameState, ScanRef, open_store
 from tasks.workers import Workers
 
 SHORT_S = 2.0
-"""A bar costs two calls to the server, which ten frames are ingested in."""
-BAR_S = 1.0
-"""Nobody sees a bar move more often."""
+"""A line in the log and a bar cost what ten frames cost to ingest."""
+PAUSE_S = 1.0
+"""Nobody reads more often how far a stage is."""
 
 
 def batches_of(n_frames: int, batch_frames: int) -> list[FrameRange]:
@@ -64,31 +64,37 @@ def gather(futures: Sequence[PrefectFuture[StageRun]], progress: "Progress | Non
 
 
 class Progress:
-    """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI.
+    """Frames done, rate and time left of one stage, as log lines and as a bar in the Prefect UI, once a second at most.
 
-    What is done at once and in less than `SHORT_S`, as a stage of a short scan is, needs no bar.
+    What is done at once and in less than `SHORT_S`, as a stage of a short scan is, needs neither: its task run tells.
     """
 
     def __init__(
         self, stage: str, n_frames: int, unit: str = "frames", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stage, self.total, self.unit, self.done = stage, n_frames, unit, 0
-        self._clock, self._started, self._drawn = clock, clock(), clock()
+        self._clock, self._started = clock, clock()
+        self._shown: float | None = None
         self._artifact: UUID | None = None
 
     def advance(self, frames: int) -> None:
         """Count frames as done and say so."""
         self.done += frames
-        seconds = max(self._clock() - self._started, 1e-9)
+        now, is_done = self._clock(), self.done >= self.total
+        if self._shown is None and is_done and now - self._started < SHORT_S:
+            return
+        if self._shown is None or is_done or now >= self._shown + PAUSE_S:
+            self._shown = now
+            self._show(max(now - self._started, 1e-9))
+
+    def _show(self, seconds: float) -> None:
         left = (self.total - self.done) * seconds / max(self.done, 1)
         rate = self.done / seconds
         logger_of(__name__).info(
             f"%s: %d of %d {self.unit}, %.3g {self.unit}/s, %.0f s left", self.stage, self.done, self.total, rate, left
         )
         share = min(100.0, 100.0 * self.done / max(self.total, 1))
-        if self._artifact is None and (share < 100.0 or seconds > SHORT_S):
+        if self._artifact is None:
             self._artifact = cast(UUID, create_progress_artifact(share, f"{self.stage}-progress", self.stage))
-            self._drawn = self._clock()
-        elif self._artifact is not None and (share == 100.0 or self._clock() >= self._drawn + BAR_S):
+        else:
             update_progress_artifact(self._artifact, share)
-            self._drawn = self._clock()

@@ -1,18 +1,15 @@
-"""A scan store: one Zarr v3 group that holds a scan's arrays and its ledger. The only module that calls zarr.
+"""A scan store: one Zarr v3 group that holds a scan's arrays and its ledger.
 
 What a reader sees is always complete: shards are written behind the published end of an array, committed in the ledger,
 and only then does `publish` move the end of every array that has a frame axis.
 """
 
-import asyncio
 import hashlib
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.core.array import AsyncArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
 from tasks.errors import StoreError
 from tasks.store.coordinates import frame_coordinates
@@ -32,14 +27,13 @@ from tasks.store.journal import Journal
 from tasks.store.layout import CODECS, FORMAT, ArraySpec
 from tasks.store.ledger import FrameLedger, ShardLedger, ShardRecord
 from tasks.store.lock import writer_lock
+from tasks.store.small_files import UNFINISHED, describe_group, read_description, write_chunk, write_description
 
 Array = zarr.Array[Any]
-_descriptions: dict[str, Any] = {}
-"""Metadata of arrays that this process has made, by their kind."""
+_descriptions: dict[str, tuple[Any, dict[str, Any]]] = {}
+"""Of arrays that this process has made, by their kind: what zarr knows of them, and what it writes of them."""
 VARIANTS = "settings-"
 """Prefix of the groups that hold results of other settings than the first ones."""
-UNFINISHED = ".partial"
-"""Ends the names of files that zarr is writing; they are renamed once they are whole."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +49,15 @@ class ScanStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._group = _open_group(path)
-        self._scan_id = self._group.attrs["scan_id"]
+        self._scan_id = _attributes_of(path)["scan_id"]
         self.frames = FrameLedger(path / "ledger" / "frames.jsonl")
         self.shards = ShardLedger(path / "ledger" / "shards.jsonl")
         self.work = Journal(path / "ledger" / "work.jsonl")
         """A line for each task run that computed something: stage, frames, seconds, bytes. Nothing depends on it."""
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return _open_group(self.path)
 
     @cached_property
     def _shown(self) -> zarr.Group:
@@ -71,13 +68,13 @@ class ScanStore:
     def create(cls, path: Path) -> "ScanStore":
         """Open the store; make an empty one if there is nothing at the path."""
         if is_free(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            zarr.create_group(path, zarr_format=3, attributes={**FORMAT, "scan_id": str(uuid.uuid4())})
-        group = _open_group(path)
+            describe_group(path, {**FORMAT, "scan_id": str(uuid.uuid4())})
+        else:
+            _attributes_of(path)
         # Groups, so that the folders of ledger and models are known members of the hierarchy.
         for name in ("ledger", "models"):
             if not (path / name / "zarr.json").exists():
-                group.require_group(name)
+                describe_group(path / name, {})
         return cls(path)
 
     @classmethod
@@ -89,7 +86,7 @@ class ScanStore:
         or read-only, also for whatever is done while it is held.
         """
         if not is_free(path):
-            _open_group(path)
+            _attributes_of(path)
         with disk_problems(path), writer_lock(path / "ledger" / "lock"):
             yield
 
@@ -123,7 +120,10 @@ class ScanStore:
 
     def is_same_scan(self) -> bool:
         """False once the path holds another scan, or none."""
-        return (self.path / "zarr.json").exists() and self.attributes.get("scan_id") == self._scan_id
+        try:
+            return bool(_attributes_of(self.path)["scan_id"] == self._scan_id)
+        except StoreError:
+            return False
 
     @property
     def n_frames(self) -> int:
@@ -133,11 +133,7 @@ class ScanStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        # From the file: every task asks, and zarr would open the group first.
-        try:
-            return cast(dict[str, Any], json.loads((self.path / "zarr.json").read_bytes())["attributes"])
-        except FileNotFoundError as error:
-            raise _no_store(self.path) from error
+        return _attributes_of(self.path)
 
     @property
     def shard_frames(self) -> int:
@@ -196,7 +192,7 @@ class ScanStore:
         found = {}
         # By their files: asking zarr for its members would meet the ledger's, and folders that a killed run left empty.
         for file in sorted([*self.path.glob("*/zarr.json"), *self.path.glob(f"{VARIANTS}*/*/zarr.json")]):
-            facts = json.loads(file.read_bytes())
+            facts = read_description(file.parent)
             if facts["node_type"] == "array" and (facts.get("dimension_names") or [None])[0] == "frame":
                 found[str(file.parent.relative_to(self.path))] = int(facts["shape"][0])
         return found
@@ -205,11 +201,10 @@ class ScanStore:
 
     def describe(self, attributes: dict[str, Any]) -> None:
         """Attach attributes to the scan; nothing is written where they are there already."""
-        # Opened anew, because writing puts all attributes back, and other objects on this path may have added some.
-        group = _open_group(self.path)
-        held = group.attrs.asdict()
+        # From the file, because all attributes are put back, and other objects on this path may have added some.
+        held = self.attributes
         if any(key not in held or held[key] != value for key, value in attributes.items()):
-            group.update_attributes(attributes)  # once for all of them; `attrs.update` would write for each
+            describe_group(self.path, held | attributes)
 
     def describe_group(self, name: str, attributes: dict[str, Any]) -> None:
         """Attach attributes to a group of other settings; make it if need be."""
@@ -242,18 +237,12 @@ class ScanStore:
         known = _descriptions.get(key := repr(kind))
         if known is None:
             array = self._group.create_array(path, shape=shape, **kind)
-            _descriptions[key] = array.metadata
+            _descriptions[key] = array.metadata, read_description(self.path / path)
             return array
-        metadata = replace(known, shape=shape, attributes=deepcopy(known.attributes))
-        self._write_description(path, metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes())
-        return zarr.Array(AsyncArray(metadata=metadata, store_path=self._group.store_path / path))
-
-    def _write_description(self, path: str, content: bytes) -> None:
-        file = self.path / path / "zarr.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"zarr.{uuid.uuid4().hex}{UNFINISHED}")
-        part.write_bytes(content)
-        part.replace(file)
+        metadata, facts = known
+        write_description(self.path / path, facts | {"shape": list(shape)})
+        held = replace(metadata, shape=shape)
+        return zarr.Array(AsyncArray(metadata=held, store_path=self._group.store_path / path))
 
     def require_axis(self, path: str, positions: npt.NDArray[Any], attributes: dict[str, Any]) -> None:
         """Write the coordinate of an axis, unless it is there; a killed run may have left it without its values."""
@@ -280,7 +269,10 @@ class ScanStore:
             array = self._group.create_array(path, shape=values.shape, **kind, overwrite=True)
         else:
             array = self._new_array(path, values.shape, **kind)
-        array[...] = values
+        if values.ndim == 1:
+            _write_rows(array, 0, values)
+        else:
+            array[...] = values
 
     # Writing shards
 
@@ -343,7 +335,8 @@ class ScanStore:
         coordinates = frame_coordinates(self.frames.ingested, start)
         arrays = {name: self._coordinate(name, stop, *coordinate) for name, coordinate in coordinates.items()}
         if stop > start:
-            _write_rows([(arrays[name], values) for name, (values, _) in coordinates.items()], start)
+            for name, (values, _) in coordinates.items():
+                _write_rows(arrays[name], start, values)
         self.describe({"coordinates": " ".join(coordinates)})
         for path in sorted(self._frame_lengths(), key=lambda path: path == "counts"):
             self._set_length(path, stop)
@@ -366,10 +359,9 @@ class ScanStore:
 
     def _set_length(self, path: str, n_frames: int) -> None:
         """Tell readers how long an array is. Its chunks stay; zarr would open it first."""
-        facts = json.loads((self.path / path / "zarr.json").read_bytes())
+        facts = read_description(self.path / path)
         if facts["shape"][0] != n_frames:
-            facts["shape"][0] = n_frames
-            self._write_description(path, json.dumps(facts, indent=2).encode())
+            write_description(self.path / path, facts | {"shape": [n_frames, *facts["shape"][1:]]})
 
 
 def hash_file(file: Path) -> ShardFile:
@@ -388,38 +380,38 @@ def is_free(path: Path) -> bool:
     return all(item.name == "ledger" or item.name.endswith(UNFINISHED) for item in path.iterdir())
 
 
-def _write_rows(values: list[tuple[Array, npt.NDArray[Any]]], start: int) -> None:
-    """Write rows of some arrays from `start` on, all at once: a short scan would wait for one after the other."""
-
-    async def write() -> None:
-        await asyncio.gather(*(_write_behind(array, start, rows) for array, rows in values))
-
-    sync(write())
-
-
-async def _write_behind(array: Array, start: int, rows: npt.NDArray[Any]) -> None:
-    """Write rows behind which there are none; chunks that begin with them are written whole, and not read before."""
+def _write_rows(array: Array, start: int, rows: npt.NDArray[Any]) -> None:
+    """Write rows behind which there are none; chunks that begin with them are written at once, and not read before."""
     chunk = array.chunks[0]
-    if start % chunk == 0 and len(rows) % chunk:
-        missing = np.full(chunk - len(rows) % chunk, array.fill_value, rows.dtype)
-        rows = np.concatenate([rows, missing])
-        array = _reaching(array, start + len(rows))
-    await array.async_array.setitem(slice(start, start + len(rows)), rows)
+    if start % chunk:
+        array[start : start + len(rows)] = rows
+        return
+    for first in range(0, len(rows), chunk):
+        values = rows[first : first + chunk]
+        if len(values) < chunk:
+            values = np.concatenate([values, np.full(chunk - len(values), array.fill_value, rows.dtype)])
+        write_chunk(array, (start + first) // chunk, values)
 
 
-def _no_store(path: Path) -> StoreError:
-    return StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan")
+def _attributes_of(path: Path) -> dict[str, Any]:
+    """Attributes of the store, from the file: every task asks, and zarr would open the group first.
+
+    Raises `StoreError` where there is no store, or something else.
+    """
+    try:
+        found = read_description(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan") from error
+    attributes = cast(dict[str, Any], found.get("attributes", {}))
+    said = {key: attributes.get(key) for key in FORMAT}
+    if said != FORMAT:
+        raise StoreError(f"{path} is {said}, not {FORMAT}; give a scan store, or a path where nothing is yet")
+    return attributes
 
 
 def _open_group(path: Path, mode: Literal["r", "r+"] = "r+") -> zarr.Group:
-    try:
-        group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
-    except FileNotFoundError as error:
-        raise _no_store(path) from error
-    found = {key: group.attrs.get(key) for key in FORMAT}
-    if found != FORMAT:
-        raise StoreError(f"{path} is {found}, not {FORMAT}; give a scan store, or a path where nothing is yet")
-    return group
+    _attributes_of(path)
+    return zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def _reaching(array: Array, n_frames: int, skip_empty: bool = False) -> Array:

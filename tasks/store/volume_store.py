@@ -19,7 +19,8 @@ from tasks.errors import StoreError
 from tasks.store.layout import CODECS, Compression
 from tasks.store.ledger import ShardLedger, ShardRecord
 from tasks.store.lock import writer_lock
-from tasks.store.scan_store import UNFINISHED, VARIANTS, ShardFile, hash_file, is_free
+from tasks.store.scan_store import VARIANTS, ShardFile, hash_file, is_free
+from tasks.store.small_files import UNFINISHED
 
 FORMAT = {"format": "dlsia-flows volume", "format_version": 1}
 LARGEST_CHUNK = (8, 256, 256)
