@@ -80,10 +80,8 @@ class Progress:
     def advance(self, frames: int) -> None:
         """Count frames as done and say so."""
         self.done += frames
-        now, is_done = self._clock(), self.done >= self.total
-        if self._shown is None and is_done and now - self._started < SHORT_S:
-            return
-        if self._shown is None or is_done or now >= self._shown + PAUSE_S:
+        now = self._clock()
+        if is_due(now - self._started, None if self._shown is None else now - self._shown, self.done >= self.total):
             self._shown = now
             self._show(max(now - self._started, 1e-9))
 
@@ -98,3 +96,18 @@ class Progress:
             self._artifact = cast(UUID, create_progress_artifact(share, f"{self.stage}-progress", self.stage))
         else:
             update_progress_artifact(self._artifact, share)
+
+
+def is_due(since_start_s: float, since_shown_s: float | None, is_done: bool) -> bool:
+    """Whether to say how far a stage is; since_shown_s: None = nothing was said yet.
+
+    >>> [is_due(since_start, None, is_done=True) for since_start in (1.5, 2.5)]  # all of it in one step
+    [False, True]
+    >>> [is_due(5.0, since_shown, is_done=False) for since_shown in (None, 0.5, 1.0)]
+    [True, False, True]
+    >>> is_due(5.0, 0.5, is_done=True)  # the last word
+    True
+    """
+    if since_shown_s is None:
+        return not is_done or since_start_s >= SHORT_S
+    return is_done or since_shown_s >= PAUSE_S
