@@ -402,6 +402,10 @@ def _attributes_of(path: Path) -> dict[str, Any]:
         found = read_description(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"no scan store at {path}; give a folder made by ingest_scan or process_scan") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path}/zarr.json is damaged: {error}; restore it from a copy, or process the scan into a new store"
+        ) from error
     attributes = cast(dict[str, Any], found.get("attributes", {}))
     said = {key: attributes.get(key) for key in FORMAT}
     if said != FORMAT:

@@ -85,6 +85,13 @@ def test_a_folder_of_something_else_is_no_scan_store(tmp_path, found):
         pass
 
 
+def test_a_damaged_description_is_named(tmp_path):
+    store = ScanStore.create(tmp_path / "scan.zarr")
+    (store.path / "zarr.json").write_bytes((store.path / "zarr.json").read_bytes()[:40])
+    with pytest.raises(StoreError, match=r"scan.zarr/zarr.json is damaged: .*restore it from a copy"):
+        ScanStore(store.path)
+
+
 def test_a_store_tells_when_its_path_holds_another_scan(tmp_path):
     store = ScanStore.create(tmp_path / "scan.zarr")
     assert store.is_same_scan()
