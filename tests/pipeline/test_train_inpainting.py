@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -318,13 +319,25 @@ def flow_arguments(source: Path, output: Path, name: str, **training) -> dict:
     return {"source": source, "name": name, "output": output, "training": training, "normalize": normalize}
 
 
+def written_since(begun: float, folder: Path) -> bool:
+    """Whether a checkpoint of a training was written, and put in its place, after that time."""
+    for file in folder.rglob("checkpoint.*"):
+        with suppress(FileNotFoundError):  # replaced meanwhile
+            if file.stat().st_mtime > begun:
+                return True
+    return False
+
+
 @pytest.mark.server
 def test_a_training_killed_in_the_middle_ends_with_the_weights_of_an_undisturbed_one(tmp_path, flow_runs, raw):
     long = {"epochs": 30, "batch_size": 2, "checkpoint_s": 0.3, "patience": 0}
     undisturbed = flow_runs("train_inpainting", **flow_arguments(raw, tmp_path / "first", "whole", **long))["result"]
     arguments = flow_arguments(raw, tmp_path / "output", "resumed", **long)
     process = flow_runs.start("train_inpainting", **arguments)
-    while not ("epoch 2 of 30" in flow_runs.log.read_text() and list((tmp_path / "output").rglob("checkpoint.*"))):
+    while "epoch 2 of 30" not in flow_runs.log.read_text():
+        time.sleep(0.002)
+    begun = time.time()
+    while not written_since(begun, tmp_path / "output"):  # an older checkpoint may lie in the first epoch
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)
     assert flow_runs.ended()["status"] == -signal.SIGKILL
