@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ingest_rate import ingest, source_of
+from short_scans import as_short_scans
 
 from flows.embedded_server import running_server
 from flows.ingest_scan import ingest_scan
@@ -48,10 +49,7 @@ def ingest_cost(raw: Path, folder: Path, repeats: int) -> None:
 def short_scans(raw: Path, folder: Path, repeats: int) -> None:
     files = sorted(raw.iterdir())
     n = len(files) // SHORT_SCANS
-    for part in range(SHORT_SCANS):
-        (folder / "beamtime" / f"short{part}").mkdir(parents=True)
-        for file in files[part * n : (part + 1) * n]:
-            (folder / "beamtime" / f"short{part}" / file.name).hardlink_to(file)
+    as_short_scans(raw, folder / "beamtime", SHORT_SCANS)
     glob = str(folder / "beamtime" / "*" / "*.cbf")
 
     def by_a_run_each(name: str) -> None:
