@@ -3,10 +3,11 @@
     python benchmarks/fibre_volume.py FOLDER --model MODEL                  # 512³, 480 fibres; MODEL by fibre_study.py
     python benchmarks/fibre_volume.py FOLDER --model MODEL --shape 256 256 256 --fibres 60
 
-FOLDER gets the volume, its truth and the store. After `--kill` of the slices the process is killed (`kill -9`) and the
+FOLDER gets the volume, its truth and the stores. After `--kill` of the slices the process is killed (`kill -9`) and the
 same command run again. Printed: seconds and most memory of each process, above the bare one (libraries loaded, model
-read, one tile answered); how true the result is; and whether the slices where it was killed, segmented by themselves
-in another store, have the same bits.
+read, one tile answered); how true the result is; and whether all arrays and the table of instances have the same bits
+as those of an undisturbed run, or, with `--part`, the probabilities of the slices where it was killed as those of these
+slices segmented by themselves.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from deployments.simulated_fibres.writers import write_volume
 from tasks.segmentation_model import load_segmentation
 from tasks.store import VolumeStore
 
+ARRAYS = ("probability_mean", "probability_std", "label", "conformal_set", "instance")
 SLAB = 16
 """Slices that are computed and committed together."""
 RUN = """
@@ -87,17 +89,32 @@ def same_by_itself(volume: Path, model: Path, store: Path, folder: Path, first: 
     )
 
 
+def same_bits(store: Path, other: Path) -> bool:
+    """Whether two stores hold the same arrays and the same table of instances."""
+    killed, undisturbed = VolumeStore(store), VolumeStore(other)
+    tables = [path.with_suffix(".instances.csv").read_bytes() for path in (store, other)]
+    return tables[0] == tables[1] and all(
+        np.array_equal(killed.array(name)[..., z, :, :], undisturbed.array(name)[..., z, :, :])
+        for name in ARRAYS
+        for z in range(killed.array(name).shape[-3])
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 512), help="z, y, x")
     parser.add_argument("--fibres", type=int, default=480)
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--part", action="store_true", help="compare the slices about the kill only; minutes less")
     parser.add_argument("--kill", type=float, default=0.3, help="share of the slices; 0: nothing is killed")
     options = parser.parse_args()
     folder, model, store = options.folder.resolve(), options.model.resolve(), options.folder.resolve() / "large.zarr"
     if not (folder / "large" / "truth" / "settings.json").exists():
-        write_volume(folder / "large", FibreSettings(shape=tuple(options.shape), fibres=options.fibres, seed=2))
+        write_volume(
+            folder / "large", FibreSettings(shape=tuple(options.shape), fibres=options.fibres, seed=options.seed)
+        )
     killed = round(options.kill * options.shape[0] / SLAB)
     if killed:
         kill_at(started(folder / "large" / "volume", model, store), store, killed)
@@ -105,9 +122,14 @@ def main() -> None:
     arrays = {name: name for name in ("label", "instance")}
     for name, value in figures_of(store, arrays, folder / "large" / "truth").items():
         print(f"{name}: {value}")
-    first = max(0, (killed - 1) * SLAB - 4)
-    same = same_by_itself(folder / "large" / "volume", model, store, folder, first, 2 * SLAB + 8)
-    print(f"slices {first} to {first + 2 * SLAB + 7} by themselves have the same bits: {same}")
+    if options.part:
+        first = max(0, (killed - 1) * SLAB - 4)
+        same = same_by_itself(folder / "large" / "volume", model, store, folder, first, 2 * SLAB + 8)
+        print(f"slices {first} to {first + 2 * SLAB + 7} by themselves have the same bits: {same}")
+    elif killed:
+        undisturbed = folder / "undisturbed.zarr"
+        assert started(folder / "large" / "volume", model, undisturbed).wait() == 0
+        print(f"an undisturbed run has the same bits: {same_bits(store, undisturbed)}")
 
 
 if __name__ == "__main__":

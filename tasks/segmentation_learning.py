@@ -1,6 +1,7 @@
 """What a segmenting network learns from and is judged on: images, labels, which of them for what, and the tiles."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.losses import CrossEntropy
 from dlsia_core.segmentation import SegmentationRecipe, Window
+from dlsia_core.segmentation.cuts import ORDERS, Cut, turned_shape
 from dlsia_core.segmentation.label_split import LabelSplit, split_labels
-from dlsia_core.segmentation.learning_tiles import tile_label, windows_with
+from dlsia_core.segmentation.learning_tiles import drawn, tile_label, windows_with
 from dlsia_core.segmentation.recipe import intensity_scale
 from dlsia_core.splits import class_weights
 from dlsia_core.training import Augmented, Disturbed, Examples, LabeledExamples
@@ -48,14 +50,15 @@ class Learning:
             )
         except (ArrayError, SettingError) as error:
             raise SettingsError(f"images and labels cannot be shared out or scaled: {error}") from error
-        self._windows = self.recipe.windows(images.shape)
+        self._orders = ORDERS[plan.given.planes]
+        self._require_depth()
         self._require_memory()
 
     @cached_property
     def training(self) -> Examples:
         """Tiles to learn from, mirrored, turned and disturbed at random as asked for."""
         given, (height, width) = self.plan.given, self.recipe.tile_shape[-2:]
-        tiles: Examples = self._examples("training", self.plan.values["max_tiles"])
+        tiles: Examples = self._examples("training", self._drawn(self._training_cuts))
         if given.augment:
             tiles = Augmented(tiles, given.seed, rotations=height == width, stacked=bool(given.context))
         if given.contrast_jitter or given.brightness_jitter or given.imitated_rings:
@@ -68,13 +71,13 @@ class Learning:
         """Tiles to choose the best epoch on; None where there is no such set."""
         if not self.split.pixels["validation"]:
             return None
-        return self._examples("validation", self.plan.values["max_tiles"])
+        return self._examples("validation", self._drawn(self._cuts("validation", ORDERS["slices"])))
 
     @cached_property
     def judged(self) -> list[Window]:
         """Windows with labels for calibration and test."""
-        there = self.split.where("calibration", "test")
-        return windows_with(there, self._windows, self.plan.given.judged_tiles, self.plan.given.seed)
+        found = windows_with(self.split.where("calibration", "test"), self.recipe.windows(self.images.shape))
+        return drawn(found, self.plan.given.judged_tiles, self.plan.given.seed)
 
     @cached_property
     def loss(self) -> CrossEntropy:
@@ -117,14 +120,15 @@ class Learning:
     @property
     def _unused(self) -> list[str]:
         """What is labelled to be learned from, and is not, for want of time."""
-        there, most = self.split.where("training"), self.plan.values["max_tiles"]
-        found, used = windows_with(there, self._windows), windows_with(there, self._windows, most, self.plan.given.seed)
+        found, used, there = self._training_cuts, self._drawn(self._training_cuts), self.split.where("training")
         if len(used) == len(found):
             return []
-        pixels = sum(int(there[window.inner].sum()) for window in used)
+        seen = np.zeros(there.shape, bool)
+        for cut in used:
+            cut.turned(seen)[cut.window.inner] = True
         return [
             f"{len(used)} of {len(found)} tiles with labels are learned from (training.max_tiles), which hold "
-            f"{pixels / there.sum():.0%} of the labelled pixels; 0 takes all."
+            f"{(seen & there).sum() / there.sum():.0%} of the labelled pixels; 0 takes all."
         ]
 
     def read(self, window: Window) -> NDArray[Any]:
@@ -132,19 +136,49 @@ class Learning:
         depth, rows, columns = window.outer
         return self.recipe.tile(self.images.read(depth.start, depth.stop)[:, rows, columns], window)
 
-    def _examples(self, name: str, most: int) -> LabeledExamples:
+    @cached_property
+    def _training_cuts(self) -> list[Cut]:
+        return self._cuts("training", self._orders)
+
+    def _cuts(self, name: str, orders: Sequence[tuple[int, int, int]]) -> list[Cut]:
+        """All tiles that hold labels of a set, from every side that is asked for."""
+        there, shape = self.split.where(name), self.images.shape
+        return [
+            Cut(window, order)
+            for order in orders
+            for window in windows_with(there.transpose(order), self.recipe.windows(turned_shape(shape, order)))
+        ]
+
+    def _drawn(self, cuts: list[Cut]) -> list[Cut]:
+        return drawn(cuts, self.plan.values["max_tiles"], self.plan.given.seed)
+
+    def _examples(self, name: str, cuts: list[Cut]) -> LabeledExamples:
         there = self.split.where(name)
-        chosen = windows_with(there, self._windows, most, self.plan.given.seed)
-        images = np.stack([self.recipe.inputs(self.read(window)) for window in chosen])
-        labels = [tile_label(self.labels.label, there, window) for window in chosen]
+        images = np.empty((len(cuts), self.recipe.seen_slices, *self.recipe.tile_shape[-2:]), np.float32)
+        for number, part in self.images.boxes([cut.box for cut in cuts]):
+            cut = cuts[number]
+            images[number] = self.recipe.inputs(self.recipe.tile(cut.turned(part), cut.window))
+        labels = [tile_label(self.labels.label, there, cut) for cut in cuts]
         if self.recipe.ndim == 3:
             return LabeledExamples(images[:, None], np.stack(labels))
-        answered = [window.inner_in_outer[0].start for window in chosen]
+        answered = [cut.window.inner_in_outer[0].start for cut in cuts]
         return LabeledExamples(images, np.stack([tile[z] for tile, z in zip(labels, answered, strict=True)]))
 
+    def _require_depth(self) -> None:
+        """Refuse a volume that is too thin to be cut across from its other sides."""
+        tile = self.recipe.spatial_tile
+        for order in self._orders:
+            shape = turned_shape(self.images.shape, order)
+            if any(have < size for have, size in zip(shape, tile, strict=True)):
+                raise SettingsError(
+                    f"training.planes is {self.plan.given.planes!r}, and {self.images.source} is of "
+                    f"{' x '.join(map(str, self.images.shape))} voxels, in which tiles of "
+                    f"{' x '.join(map(str, self.recipe.tile_shape))} px do not fit from each side; give a smaller "
+                    "training.tile_shape, or planes = 'slices'"
+                )
+
     def _require_memory(self) -> None:
-        most = self.plan.values["max_tiles"]
-        count = len(windows_with(self.split.where("training"), self._windows, most))
+        count = len(self._drawn(self._training_cuts))
         _, height, width = self.recipe.spatial_tile
         needed = count * height * width * self.recipe.seen_slices * 5 / 2**30
         if needed > self.plan.given.memory_gib:
@@ -165,10 +199,12 @@ def learning_of(
             f"training.dimensions is 3, and {images} is {what}, in which nothing lies above or below; give a volume, "
             "or dimensions = 2"
         )
-    if plan.given.context and reading.stacked == "separate":
-        raise SettingsError(
-            f"training.context is {plan.given.context}, and {images} is separate images, in which nothing lies above "
-            "or below; give a volume, or context = 0"
-        )
+    neighbors = {"context": 0, "planes": "slices"}
+    for key, alone in neighbors.items():
+        if getattr(plan.given, key) != alone and reading.stacked == "separate":
+            raise SettingsError(
+                f"training.{key} is {getattr(plan.given, key)!r}, and {images} is separate images, in which nothing "
+                f"lies above or below; give a volume, or {key} = {alone!r}"
+            )
     found = read_labels(labels, reading.labels_dataset, volume, meaning)
     return Learning(volume, found, plan, reading.stacked)

@@ -97,12 +97,11 @@ class SegmentationPlan:
         steps = -(-tiles // self.values["batch_size"])
         least, most = QUICK_EPOCHS
         epochs = self.values["epochs"] or min(most, max(least, -(-QUICK_STEPS // steps)))
-        falls = {round(share * epochs) for share in self.values["falls"]}
         return FitSettings(
             epochs,
             self.values["batch_size"],
             self.values["learning_rate"],
-            milestones=tuple(sorted(epoch for epoch in falls if 0 < epoch < epochs)),
+            milestones=tuple(sorted({share * epochs for share in self.values["falls"]})),
             decay=self.values["decay"],
             gradient_clip=self.values["gradient_clip"] or None,
             patience=self.values["patience"] or None,

@@ -154,12 +154,11 @@ def _crop_rows(settings: TrainSettings, tile_rows: int) -> int | None:
 
 
 def _fit_settings(settings: TrainSettings) -> FitSettings:
-    falls = (round(0.6 * settings.epochs), round(0.85 * settings.epochs))
     return FitSettings(
         settings.epochs,
         settings.batch_size,
         settings.learning_rate,
-        milestones=tuple(sorted({epoch for epoch in falls if 0 < epoch < settings.epochs})),
+        milestones=(0.6 * settings.epochs, 0.85 * settings.epochs),
         decay=0.3,
         gradient_clip=1.0,
         seed=settings.seed,

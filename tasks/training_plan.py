@@ -86,12 +86,11 @@ class TrainingPlan:
     def fit_settings(self) -> FitSettings:
         """The training loop's settings."""
         values, epochs = self.values, self.values["epochs"]
-        falls = {round(share * epochs) for share in values["falls"]}
         return FitSettings(
             epochs,
             values["batch_size"],
             values["learning_rate"],
-            milestones=tuple(sorted(epoch for epoch in falls if 0 < epoch < epochs)),
+            milestones=tuple(sorted({share * epochs for share in values["falls"]})),
             decay=values["decay"],
             gradient_clip=values["gradient_clip"] or None,
             patience=values["patience"] or None,

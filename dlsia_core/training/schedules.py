@@ -29,13 +29,13 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Steps:
-    """Multiply by `decay` at the start of each milestone (an epoch, from 0); () = constant.
+    """Multiply by `decay` at each milestone (epochs from the start, parts of one allowed); () = constant.
 
     >>> [Steps((100, 200), 0.1).factor(Moment(epoch, 300)) for epoch in (0, 99.9, 100, 250)]
     [1.0, 1.0, 0.1, 0.010000000000000002]
     """
 
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[float, ...] = ()
     decay: float = 0.1
 
     def __post_init__(self) -> None:

@@ -24,7 +24,8 @@ class TrainSettings:
     epochs: passes over the training examples.
     batch_size: examples per step, of all processes together; the last step of an epoch takes what is left.
     learning_rate: what the schedule multiplies.
-    milestones, decay: epochs (from 0, rising) at whose start the learning rate is multiplied by `decay`, in (0, 1];
+    milestones, decay: epochs from the start (rising; 2.5 is amid the third) at which the learning rate is multiplied by
+        `decay`, in (0, 1];
         () = constant. In short for schedule = Steps(milestones, decay), and not to be given together with another one.
     gradient_clip: largest norm of all gradients together; None = no limit.
     patience: stop after this many epochs without anything better; None = never early.
@@ -43,7 +44,7 @@ class TrainSettings:
     epochs: int
     batch_size: int
     learning_rate: float = 1e-3
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[float, ...] = ()
     decay: float = 0.1
     gradient_clip: float | None = None
     patience: int | None = None

@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from dlsia_core.segmentation.cuts import Planes
 from tasks.settings.base import Settings
 
 Stacked = Literal["volume", "separate"]
@@ -72,6 +73,12 @@ class SegmentationTraining(Settings):
         le=16,
         description="With 2 dimensions: slices above and below that the network sees besides the one that it labels. "
         "They tell a fibre that is cut across from a pore, at little more cost than the slice alone.",
+    )
+    planes: Planes = Field(
+        default="slices",
+        description="'slices': training tiles lie in the slices. 'orthogonal': as many more are cut across y and x, "
+        "so that few labelled objects are seen along, across and on end, whichever way they lie. For volumes with "
+        "cubic voxels; the model is used on slices as ever.",
     )
     members: int = Field(default=5, ge=2, description="Networks of an SMSNet ensemble; each is a task run of its own.")
     network_settings: dict[str, Any] = Field(

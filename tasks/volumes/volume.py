@@ -1,6 +1,7 @@
 """A volume (z, y, x) that is read slice by slice, wherever it is kept."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,8 @@ from tasks.settings import confine
 from tasks.settings.segmentation import Stacked
 from tasks.volumes.files import SliceFiles, find_slices
 from tasks.volumes.stored import open_stored, stored_kind
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,28 @@ class Volume:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Slices start to stop, (z, y, x)."""
         return np.stack([self.read_slice(number) for number in range(start, stop)])
+
+    def boxes(self, boxes: Sequence[Box]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Number and pixels (z, y, x) of each box, as soon as its last slice is read; every slice is read once.
+
+        boxes: slices (z, y, x), none of them empty.
+        """
+        first, last = defaultdict(list), defaultdict(list)
+        for number, (depth, _, _) in enumerate(boxes):
+            first[depth.start].append(number)
+            last[depth.stop - 1].append(number)
+        open_boxes: dict[int, NDArray[Any]] = {}
+        for z in range(self.shape[0]):
+            for number in first[z]:
+                open_boxes[number] = np.empty([part.stop - part.start for part in boxes[number]], self.dtype)
+            if not open_boxes:
+                continue
+            pixels = self.read_slice(z)
+            for number, part in open_boxes.items():
+                depth, rows, columns = boxes[number]
+                part[z - depth.start] = pixels[rows, columns]
+            for number in last[z]:
+                yield number, open_boxes.pop(number)
 
     @property
     def n_bytes(self) -> int:

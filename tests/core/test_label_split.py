@@ -9,10 +9,11 @@ from scipy.ndimage import distance_transform_cdt
 from dlsia_core.conformal.left_out import pooled_threshold
 from dlsia_core.conformal.quantile import hierarchical_threshold
 from dlsia_core.errors import ArrayError
+from dlsia_core.segmentation.cuts import ORDERS, Cut, turned_shape
 from dlsia_core.segmentation.judged import JudgedPixels, calibrated_sets, class_scores, matrix_of, set_coverage
 from dlsia_core.segmentation.label_split import LABEL_SETS, split_labels
 from dlsia_core.segmentation.learning_tiles import tile_label, windows_with
-from dlsia_core.segmentation.windows import windows
+from dlsia_core.segmentation.windows import Window, windows
 
 SHARES = (0.4, 0.1, 0.25, 0.25)
 
@@ -73,16 +74,32 @@ def test_nothing_labelled_is_refused():
         split_labels(np.full((1, 9, 9), 255, np.uint8), SHARES, guard=1, seed=0)
 
 
-def test_every_pixel_of_a_set_is_learned_once():
-    label = scribbles((2, 50, 70), 0, 0.3)
+@pytest.mark.parametrize("order", ORDERS["orthogonal"])
+def test_every_pixel_of_a_set_is_learned_once_from_each_side(order):
+    label = scribbles((26, 50, 70), 0, 0.3)
     there = split_labels(label, SHARES, guard=2, seed=0).where("training")
     counts = np.zeros(label.shape, int)
-    for window in windows_with(there, windows(label.shape, (1, 24, 24), (0, 4, 4))):
-        tile = tile_label(label, there, window)
-        counts[window.outer] += tile != 255
+    for window in windows_with(
+        there.transpose(order), windows(turned_shape(label.shape, order), (1, 24, 24), (0, 4, 4))
+    ):
+        cut = Cut(window, order)
+        tile = tile_label(label, there, cut)
         learned = tile != 255
-        assert (tile[learned] == label[window.outer][learned]).all()
+        cut.turned(counts)[window.outer] += learned
+        assert (tile[learned] == cut.turned(label[cut.box])[learned]).all()
     assert (counts == there).all()
+
+
+@given(st.permutations(range(3)), st.data())
+def test_a_cut_is_the_same_before_and_after_its_volume_is_turned(order, data):
+    shape = (4, 5, 6)
+    volume = np.arange(120).reshape(shape)
+    order = tuple(order)
+    starts = [data.draw(st.integers(0, size - 1)) for size in turned_shape(shape, order)]
+    sides = [data.draw(st.integers(1, 3)) for _ in range(3)]
+    outer = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+    cut = Cut(Window(outer, outer), order)
+    np.testing.assert_array_equal(cut.turned(volume[cut.box]), cut.turned(volume)[outer])
 
 
 def pixels_of(units: int, per_unit: int, seed: int, noise: float = 1.0) -> JudgedPixels:

@@ -204,6 +204,31 @@ def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
         np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
 
 
+def test_tiles_cut_across_from_each_side_hold_the_labels_of_what_they_show(tmp_path):
+    """Voxels that are all different, so that each tells where it lies; the label is one of its digits."""
+    shape = (24, 20, 28)
+    voxels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    label = (voxels // 7 % 2 + 1).astype(np.uint8)
+    label[:, :, 20:] = 0
+    tifffile.imwrite(tmp_path / "images.tif", voxels)
+    tifffile.imwrite(tmp_path / "labels.tif", label)
+    given = {"tile_shape": (12, 12), "margin": 2, "context": 1, "augment": False, "max_tiles": 0}
+    found, slices = (learning(tmp_path, **given, planes=planes) for planes in ("orthogonal", "slices"))
+    times = np.zeros(shape, int)
+    for number in range(len(found.training)):
+        batch = found.training.batch(0, np.array([number]))
+        shown = np.rint(batch.inputs[0, 1].numpy() * found.recipe.scale + found.recipe.center).astype(int)
+        there = batch.weight[0].numpy() > 0
+        np.testing.assert_array_equal(batch.target[0].numpy()[there], shown[there] // 7 % 2)
+        times.ravel()[shown[there]] += 1
+    there = found.split.where("training")
+    assert set(times[there]) == {3}, "each labelled voxel once from each side"
+    assert not times[~there].any()
+    assert len(slices.training) < len(found.training)
+    assert found.validation.digest == slices.validation.digest
+    assert [window.outer for window in found.judged] == [window.outer for window in slices.judged]
+
+
 def test_training_tiles_are_disturbed_as_asked_for_and_no_others(data, tmp_path):
     plain, disturbed = (learning(data, augment=False, **given) for given in ({}, {"imitated_rings": 3.0}))
     before, after = (found.training.batch(0, np.arange(4)) for found in (plain, disturbed))
@@ -251,6 +276,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(data, tmp_path):
         ({"guard": 40}, "block_shape"),
         ({"margin": 20}, "leaves nothing"),
         ({"memory_gib": 1e-6}, "training tiles .* need"),
+        ({"planes": "orthogonal"}, r"5 x 112 x 112 voxels, in which tiles of 40 x 40 px do not fit"),
     ]
     for settings, message in cases:
         with pytest.raises(SettingsError, match=message):
@@ -259,10 +285,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(data, tmp_path):
         SegmentationTraining(training_share=0.6, validation_share=0.2, calibration_share=0.2)
     with pytest.raises(ValueError, match="sees neighbors anyhow"):
         SegmentationTraining(dimensions=3, context=1)
-    plan = planned_segmentation("TUNet", "quick", SegmentationTraining(device="cpu", context=1))
     paths = str(data / "images.tif"), str(data / "labels.tif")
-    with pytest.raises(SettingsError, match="nothing lies above or below"):
-        learning_of(*paths, LabelMeaning(), VolumeReading(stacked="separate"), plan)
+    for key, value in (("context", 1), ("planes", "orthogonal")):
+        plan = planned_segmentation("TUNet", "quick", SegmentationTraining(device="cpu", **{key: value}))
+        with pytest.raises(SettingsError, match=f"training.{key} .* nothing lies above or below"):
+            learning_of(*paths, LabelMeaning(), VolumeReading(stacked="separate"), plan)
     with pytest.raises(ValueError, match="wanted 3 numbers"):
         SegmentationTraining(dimensions=3, tile_shape=(64, 64))
     with pytest.raises(SettingsError, match=r"is of kind 'inpainting'|no usable model"):

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.errors import SettingsError, SourceError
 from tasks.settings.segmentation import LabelMeaning
 from tasks.volumes import open_volume, read_labels
 from tasks.volumes.labels import class_map
+from tasks.volumes.volume import Volume
 
 PIXELS = np.random.default_rng(0).integers(0, 1000, size=(5, 6, 7)).astype(np.uint16)
 LABEL = np.random.default_rng(1).integers(0, 3, size=(5, 6, 7)).astype(np.uint8)
@@ -50,6 +53,27 @@ def write_all(folder: Path, values: np.ndarray) -> list[tuple[str, str | None]]:
         (str(folder / "file.h5"), None),
         (str(folder / "file.h5"), "entry/volume"),
     ]
+
+
+@given(st.lists(st.tuples(*[st.tuples(st.integers(0, size - 1), st.integers(1, size)) for size in PIXELS.shape])))
+def test_boxes_are_cut_out_whatever_their_order_and_each_slice_is_read_once(places):
+    reads: Counter[int] = Counter()
+
+    def read_slice(number: int) -> np.ndarray:
+        reads[number] += 1
+        return PIXELS[number]
+
+    volume = Volume("here", (5, 6, 7), PIXELS.dtype, tuple(range(5)), False, read_slice)
+    boxes = [
+        tuple(slice(start, min(start + side, size)) for (start, side), size in zip(place, PIXELS.shape, strict=True))
+        for place in places
+    ]
+    found = dict(volume.boxes(boxes))
+    assert sorted(found) == list(range(len(boxes)))
+    for number, box in enumerate(boxes):
+        np.testing.assert_array_equal(found[number], PIXELS[box])
+    assert set(reads) == {z for depth, _, _ in boxes for z in range(depth.start, depth.stop)}
+    assert set(reads.values()) <= {1}
 
 
 def test_a_volume_is_the_same_wherever_it_is_kept(tmp_path):
