@@ -40,7 +40,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
-        _require(self, "milestones", rising, "epochs greater than 0 in rising order")
+        _require(self, "milestones", rising, "numbers of epochs greater than 0, in rising order")
         _require(self, "decay", 0 < self.decay <= 1, "greater than 0 and at most 1")
 
     def factor(self, moment: Moment) -> float:

@@ -25,8 +25,8 @@ class TrainSettings:
     batch_size: examples per step, of all processes together; the last step of an epoch takes what is left.
     learning_rate: what the schedule multiplies.
     milestones, decay: epochs from the start (rising; 2.5 is amid the third) at which the learning rate is multiplied by
-        `decay`, in (0, 1];
-        () = constant. In short for schedule = Steps(milestones, decay), and not to be given together with another one.
+        `decay`, in (0, 1]; () = constant. In short for schedule = Steps(milestones, decay), and not to be given
+        together with another one.
     gradient_clip: largest norm of all gradients together; None = no limit.
     patience: stop after this many epochs without anything better; None = never early.
     seed: of the order of the examples and of a network's own randomness (dropout).
