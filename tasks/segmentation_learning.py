@@ -71,7 +71,7 @@ class Learning:
         """Tiles to choose the best epoch on; None where there is no such set."""
         if not self.split.pixels["validation"]:
             return None
-        return self._examples("validation", self._drawn(self._cuts("validation", ORDERS["slices"])))
+        return self._examples("validation", self._validation_cuts)
 
     @cached_property
     def judged(self) -> list[Window]:
@@ -94,10 +94,12 @@ class Learning:
 
     @cached_property
     def digest(self) -> str:
-        """Names the pixels: labels, what they are used for, and the slices that have any."""
+        """Names the pixels: labels, what they are used for, and the slices that are seen."""
         found = hashlib.sha256(self.labels.label.tobytes())
         found.update(self.split.sets.tobytes())
-        for number in np.flatnonzero((self.labels.label != IGNORE).any(axis=(1, 2))).tolist():
+        cuts = [*self._drawn(self._training_cuts), *self._validation_cuts, *(Cut(window) for window in self.judged)]
+        seen = {number for cut in cuts for number in range(cut.box[0].start, cut.box[0].stop)}
+        for number in sorted(seen):
             found.update(np.ascontiguousarray(self.images.read_slice(number)).data)
         return digest([found.hexdigest(), list(self.images.shape), self.recipe.to_dict()])
 
@@ -139,6 +141,11 @@ class Learning:
     @cached_property
     def _training_cuts(self) -> list[Cut]:
         return self._cuts("training", self._orders)
+
+    @cached_property
+    def _validation_cuts(self) -> list[Cut]:
+        """Always in the slices, as the model is used."""
+        return self._drawn(self._cuts("validation", ORDERS["slices"]))
 
     def _cuts(self, name: str, orders: Sequence[tuple[int, int, int]]) -> list[Cut]:
         """All tiles that hold labels of a set, from every side that is asked for."""

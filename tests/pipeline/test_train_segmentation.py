@@ -204,6 +204,24 @@ def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
         np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
 
 
+def test_a_training_is_another_one_where_a_slice_that_is_seen_changes_and_has_no_labels(tmp_path):
+    images, truth = scene(depth=40)
+    labels = np.zeros_like(truth)
+    labels[20] = truth[20] + 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+
+    def digest(changed: int, **given: Any) -> str:
+        """Of images that differ in a slice from which center and scale are not taken."""
+        shown = images.copy()
+        shown[changed, 3, 3] += 1
+        tifffile.imwrite(tmp_path / "images.tif", shown)
+        return learning(tmp_path, **given, max_tiles=0).digest
+
+    alone, with_neighbors = ([digest(k, **given) for k in (24, 19, 20)] for given in ({}, {"context": 1}))
+    assert alone[0] == alone[1] != alone[2], "19 and 24 are not seen"
+    assert len(set(with_neighbors)) == 3, "19 is seen beside 20"
+
+
 def test_tiles_cut_across_from_each_side_hold_the_labels_of_what_they_show(tmp_path):
     """Voxels that are all different, so that each tells where it lies; the label is one of its digits."""
     shape = (24, 20, 28)
