@@ -92,7 +92,7 @@ def same_by_itself(volume: Path, model: Path, store: Path, folder: Path, first: 
 def same_bits(store: Path, other: Path) -> bool:
     """Whether two stores hold the same arrays and the same table of instances."""
     killed, undisturbed = VolumeStore(store), VolumeStore(other)
-    tables = [path.with_suffix(".instances.csv").read_bytes() for path in (store, other)]
+    tables = [(path.parent / "instances.csv").read_bytes() for path in (store, other)]
     return tables[0] == tables[1] and all(
         np.array_equal(killed.array(name)[..., z, :, :], undisturbed.array(name)[..., z, :, :])
         for name in ARRAYS
@@ -110,7 +110,8 @@ def main() -> None:
     parser.add_argument("--part", action="store_true", help="compare the slices about the kill only; minutes less")
     parser.add_argument("--kill", type=float, default=0.3, help="share of the slices; 0: nothing is killed")
     options = parser.parse_args()
-    folder, model, store = options.folder.resolve(), options.model.resolve(), options.folder.resolve() / "large.zarr"
+    folder, model = options.folder.resolve(), options.model.resolve()
+    store, undisturbed = folder / "killed" / "large.zarr", folder / "undisturbed" / "large.zarr"
     if not (folder / "large" / "truth" / "settings.json").exists():
         write_volume(
             folder / "large", FibreSettings(shape=tuple(options.shape), fibres=options.fibres, seed=options.seed)
@@ -127,7 +128,6 @@ def main() -> None:
         same = same_by_itself(folder / "large" / "volume", model, store, folder, first, 2 * SLAB + 8)
         print(f"slices {first} to {first + 2 * SLAB + 7} by themselves have the same bits: {same}")
     elif killed:
-        undisturbed = folder / "undisturbed.zarr"
         assert started(folder / "large" / "volume", model, undisturbed).wait() == 0
         print(f"an undisturbed run has the same bits: {same_bits(store, undisturbed)}")
 
