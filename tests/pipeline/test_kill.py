@@ -174,6 +174,7 @@ def kill_in_each(killer: Killer, scan: Scan, stages: list[str]) -> None:
         assert not verify_store(scan.store).wrong, "what a kill leaves is unfinished, not wrong"
 
 
+@pytest.mark.slow  # a start of Python for each stage
 @pytest.mark.server
 def test_a_run_that_is_killed_once_in_every_stage(tmp_path, flow_runs, source, small, undisturbed, assert_same):
     scan = Scan(source, tmp_path / "scan.zarr", flow_runs.log, N_FRAMES - len(DAMAGED))
