@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsia_core.segmentation.cuts import Box
 from tasks.errors import SourceError
 from tasks.settings import confine
 from tasks.settings.segmentation import Stacked
 from tasks.volumes.files import SliceFiles, find_slices
 from tasks.volumes.stored import open_stored, stored_kind
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
