@@ -77,8 +77,8 @@ class SegmentationTraining(Settings):
     planes: Planes = Field(
         default="slices",
         description="'slices': training tiles lie in the slices. 'orthogonal': tiles are also cut across y and x, so "
-        "that few labelled objects are seen along, across and on end, whichever way they lie. They may be many more, and "
-        "an epoch as much longer. For volumes with cubic voxels; the model is used on slices as ever.",
+        "that few labelled objects are seen along, across and on end, whichever way they lie. They may be many "
+        "more, and an epoch as much longer. For volumes with cubic voxels; the model is used on slices as ever.",
     )
     members: int = Field(default=5, ge=2, description="Networks of an SMSNet ensemble; each is a task run of its own.")
     network_settings: dict[str, Any] = Field(
