@@ -36,10 +36,9 @@ CONTEXT = 4
 ENSEMBLE = {"depth": 24, "hidden_channels": 8, "parameters": (43_000, 47_000)}
 TRAINING: dict[str, Any] = {
     # Six fibres are few: most of what is labelled is learned from, and all of its tiles; the test is another volume.
-    # A guard of 2 px between blocks of 16 leaves more of it, and enough blocks to exchange for calibration and test.
+    # A guard of 2 px between blocks of 16 leaves more of it, and enough blocks for calibration and test.
     "training_share": 0.7,
     "validation_share": 0.05,
-    "calibration_share": 0.15,
     "block": 16,
     "guard": 2,
     "max_tiles": 0,

@@ -12,7 +12,7 @@ from flows.results import completed
 from tasks.label_coach import IGNORE, coaching_model, write_proposals
 from tasks.settings import Settings, confine
 from tasks.settings.segmentation import CoachSettings, LabelMeaning, VolumeReading
-from tasks.volumes import open_volume, read_labels
+from tasks.volumes import open_volume, read_labels, ring_filter, without_rings
 
 
 class ProposedLabels(Settings):
@@ -52,10 +52,12 @@ def propose_labels(
     folder = confine(output, "store")
     found = coaching_model(model, coach.device)
     volume = open_volume(str(images), reading.images_dataset, reading.stacked)
+    rings = ring_filter(volume, reading.rings, found.rings_removed)
     labelled = np.zeros(volume.shape, np.bool_)
     if labels is not None:
         labelled = read_labels(str(labels), reading.labels_dataset, volume, meaning).label != IGNORE
     folder.mkdir(parents=True, exist_ok=True)
-    written = write_proposals(found.ref, volume, labelled, folder, coach, reading.stacked == "separate")
+    seen = volume if rings is None else without_rings(volume, rings)
+    written = write_proposals(found.ref, seen, labelled, folder, coach, reading.stacked == "separate")
     create_table_artifact(list(written.table), key="tiles-to-label", description=f"Most worth labelling in {images}")
     return completed(ProposedLabels(model=found.label, tiles=written.table, file=written.file))

@@ -18,9 +18,9 @@ from dlsia_core.segmentation.judged import (
     JudgedPixels,
     calibrated_sets,
     class_scores,
-    exchanged_coverage,
+    fewest_blocks,
+    left_out_coverage,
     matrix_of,
-    set_coverage,
 )
 from tasks.devices import device_slot
 from tasks.learning import finished_model
@@ -40,11 +40,9 @@ def judge_networks(learning: Learning, networks: Sequence[ModelRef], work: Path,
     loaded = [load_network(network.folder) for network in networks]
     model = Ensemble([network for network, _ in loaded]) if len(loaded) > 1 else loaded[0][0]
     with device_slot(learning.plan.given.device) as device:
-        pixels = judged_pixels(learning, model, device)
+        test = judged_pixels(learning, model, device)
         pictures = pictures_of(learning, model, device)
-    sets = learning.split.sets[learning.split.where("calibration", "test")]
-    calibration, conformal = _calibrated(learning, pixels)
-    test = pixels["test"]
+    calibration, conformal = _calibrated(learning, test)
     facts = {
         "trained_on": learning.facts,
         "plan": learning.plan.identity,
@@ -53,7 +51,7 @@ def judge_networks(learning: Learning, networks: Sequence[ModelRef], work: Path,
         "parameters": [count_parameters(network) for network, _ in loaded],
         "scores": class_scores(test, learning.labels.names) if len(test.truth) else [],
         "confusion": matrix_of(test).tolist() if len(test.truth) else [],
-        "judged_pixels": {"test": len(test.truth), "calibration": len(pixels["calibration"].truth), "all": len(sets)},
+        "judged_pixels": {"judged": len(test.truth), "all": learning.split.pixels["test"]},
         "sets": conformal,
     }
     efforts = [json.loads((Path(network.folder) / "effort.json").read_text()) for network in networks]
@@ -64,19 +62,17 @@ def judge_networks(learning: Learning, networks: Sequence[ModelRef], work: Path,
     return save_segmentation(work, model, learning.recipe, calibration, facts)
 
 
-def judged_pixels(learning: Learning, network: nn.Module, device: torch.device) -> dict[str, JudgedPixels]:
-    """Answers for the labelled pixels of the calibration and test sets, tile by tile as in use."""
-    names = ("calibration", "test")
-    parts: dict[str, list[JudgedPixels]] = {name: [] for name in names}
-    where = {name: learning.split.where(name) for name in names}
+def judged_pixels(learning: Learning, network: nn.Module, device: torch.device) -> JudgedPixels:
+    """Answers for the labelled pixels of the test set, tile by tile as in use."""
+    parts: list[JudgedPixels] = []
+    where = learning.split.where("test")
     for window in learning.judged:
         answer = answer_tiles(network, learning.recipe, learning.read(window)[None], device)
         mean, std = (values[0][:, *learning.recipe.answered(window)] for values in (answer.mean, answer.std))
-        for name in names:
-            here = where[name][window.inner]
-            label, unit = learning.labels.label[window.inner][here], learning.split.unit[window.inner][here]
-            parts[name].append(JudgedPixels(mean[:, here].T, std[:, here].T, label, unit))
-    return {name: _joined(found, len(learning.labels.names)) for name, found in parts.items()}
+        here = where[window.inner]
+        label, unit = learning.labels.label[window.inner][here], learning.split.unit[window.inner][here]
+        parts.append(JudgedPixels(mean[:, here].T, std[:, here].T, label, unit))
+    return _joined(parts, len(learning.labels.names))
 
 
 def _joined(parts: list[JudgedPixels], classes: int) -> JudgedPixels:
@@ -93,26 +89,21 @@ def _joined(parts: list[JudgedPixels], classes: int) -> JudgedPixels:
     )
 
 
-def _calibrated(learning: Learning, pixels: dict[str, JudgedPixels]) -> tuple[SetCalibration | str, dict[str, Any]]:
+def _calibrated(learning: Learning, held_out: JudgedPixels) -> tuple[SetCalibration | str, dict[str, Any]]:
     """The calibration of sets and what was found of it; a reason where blocks are too few for one."""
-    shown, coverage, names = pixels["calibration"], learning.plan.given.coverage, learning.labels.names
-    if not learning.plan.given.calibration_share:
-        return (reason := "training.calibration_share is 0"), {"reason": reason}
-    if not len(shown.truth):
+    coverage, names = learning.plan.given.coverage, learning.labels.names
+    if coverage is None:
+        return (reason := "training.coverage is empty"), {"reason": reason}
+    if not len(held_out.truth):
         reason = " ".join(learning.split.notes) or "no labels are held out for it"
         return reason, {"reason": reason}
-    blocks = [len(np.unique(shown.unit[shown.truth == number])) for number in range(len(names))]
-    if min(blocks) < (needed := fewest_units(coverage)):
-        fewest = names[int(np.argmin(blocks))]
+    fewest, blocks = fewest_blocks(held_out)
+    if blocks < (needed := fewest_units(coverage)):
         reason = (
-            f"class {fewest!r} is in {min(blocks)} calibration blocks, and {coverage:.0%} needs {needed}; label more "
+            f"class {names[fewest]!r} is in {blocks} held-out blocks, and {coverage:.0%} needs {needed}; label more "
             "regions, or take smaller blocks"
         )
         return reason, {"reason": reason}
-    calibration = calibrated_sets(shown, coverage, learning.plan.given.seed)
-    test = pixels["test"]
-    found = set_coverage(calibration, test, names) if len(test.truth) else {}
-    if found:
-        exchanged = exchanged_coverage(shown, test, coverage, learning.plan.given.seed)
-        found["classes"] = [{**row, "exchanged": more} for row, more in zip(found["classes"], exchanged, strict=True)]
+    calibration = calibrated_sets(held_out, coverage, learning.plan.given.seed)
+    found = left_out_coverage(held_out, coverage, names, learning.plan.given.seed)
     return calibration, {"statement": calibration.statement, **found}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.losses import CrossEntropy
+from dlsia_core.rings import RingFilter
 from dlsia_core.segmentation import SegmentationRecipe, Window
 from dlsia_core.segmentation.cuts import ORDERS, Cut, turned_shape
 from dlsia_core.segmentation.label_split import LabelSplit, split_labels
@@ -21,7 +22,7 @@ from tasks.errors import SettingsError
 from tasks.segmentation_plan import SegmentationPlan
 from tasks.settings.base import digest
 from tasks.settings.segmentation import LabelMeaning, VolumeReading
-from tasks.volumes import Labels, Volume, open_volume, read_labels
+from tasks.volumes import Labels, Volume, open_volume, read_labels, ring_filter, without_rings
 
 SCALE_SLICES = 16
 """Evenly over the images, that tell center and scale."""
@@ -31,11 +32,14 @@ IGNORE = 255
 class Learning:
     """Images and labels of one training, and all that follows from them and the plan.
 
+    rings: what took ring artifacts out of the images, if anything did.
     No dataclass, so that Prefect, to which tasks are given it, does not walk through its arrays.
     """
 
-    def __init__(self, images: Volume, labels: Labels, plan: SegmentationPlan, stacked: str) -> None:
-        self.images, self.labels, self.plan = images, labels, plan
+    def __init__(
+        self, images: Volume, labels: Labels, plan: SegmentationPlan, stacked: str, rings: RingFilter | None = None
+    ) -> None:
+        self.images, self.labels, self.plan, self.rings = images, labels, plan, rings
         numbers = np.unique(np.linspace(0, images.shape[0] - 1, SCALE_SLICES).round().astype(int)).tolist()
         try:
             center, scale = intensity_scale(images.read_slice(number) for number in numbers)
@@ -75,8 +79,8 @@ class Learning:
 
     @cached_property
     def judged(self) -> list[Window]:
-        """Windows with labels for calibration and test."""
-        found = windows_with(self.split.where("calibration", "test"), self.recipe.windows(self.images.shape))
+        """Windows with labels for the test."""
+        found = windows_with(self.split.where("test"), self.recipe.windows(self.images.shape))
         return drawn(found, self.plan.given.judged_tiles, self.plan.given.seed)
 
     @cached_property
@@ -111,6 +115,7 @@ class Learning:
             "images": self.images.source,
             "shape": list(self.images.shape),
             "dtype": str(self.images.dtype),
+            "rings": None if self.rings is None else self.rings.to_dict(),
             "labelled": self.labels.pixels,
             "values": self.labels.meaning.said,
             "pixels": split.pixels,
@@ -214,4 +219,7 @@ def learning_of(
                 f"lies above or below; give a volume, or {key} = {alone!r}"
             )
     found = read_labels(labels, reading.labels_dataset, volume, meaning)
-    return Learning(volume, found, plan, reading.stacked)
+    rings = ring_filter(volume, reading.rings)
+    if rings is not None:
+        volume = without_rings(volume, rings)
+    return Learning(volume, found, plan, reading.stacked, rings)

@@ -52,6 +52,11 @@ class SegmentationModel:
         return str(self.facts["conformal"].get("reason", ""))
 
     @property
+    def rings_removed(self) -> bool:
+        """Whether it learned from images whose ring artifacts had been taken out."""
+        return self.facts.get("trained_on", {}).get("rings") is not None
+
+    @property
     def members(self) -> int:
         """Networks that answer together."""
         config = network_config(self.network)

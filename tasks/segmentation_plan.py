@@ -110,10 +110,9 @@ class SegmentationPlan:
         )
 
     @property
-    def shares(self) -> tuple[float, float, float, float]:
-        """Of training, validation, calibration and test."""
-        given = self.given
-        used = given.training_share, given.validation_share, given.calibration_share
+    def shares(self) -> tuple[float, float, float]:
+        """Of training, validation and test."""
+        used = self.given.training_share, self.given.validation_share
         return (*used, round(1 - sum(used), 12))
 
     def _sizes(self, parameters: tuple[int, int]) -> tuple[int, int]:

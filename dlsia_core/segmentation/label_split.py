@@ -1,4 +1,4 @@
-"""Labelled pixels for training, validation, calibration and test: whole blocks, apart from each other."""
+"""Labelled pixels for training, validation and test: whole blocks, apart from each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from dlsia_core.errors import ArrayError, SettingError
 from dlsia_core.splits import EXCLUDED, block_numbers, split_blocks
 
-LABEL_SETS = ("training", "validation", "calibration", "test")
-Shares = tuple[float, float, float, float]
+LABEL_SETS = ("training", "validation", "test")
+Shares = tuple[float, float, float]
 BLOCKS = (64, 48, 32, 24, 16, 12, 8)
 IGNORE = 255
-CALIBRATION_UNITS = 60
-"""With K blocks sets cover up to 1 / (K + 1) more than promised: 60 keep this below 2 %."""
+TEST_UNITS = 120
+"""Wanted: the coverage of sets that are calibrated on them is known to 2 or 3 %, and so is F1."""
 
 Box = tuple[slice, ...]
 Element = TypeVar("Element", bound=np.generic)
@@ -52,13 +52,13 @@ def split_labels(
 
     label: (z, y, x), 255 = unlabelled. shares: of the blocks, in the order of LABEL_SETS; they add up to 1.
     guard: pixels of different sets are more than so many apart along some axis.
-    block: side of the blocks; None = the largest of BLOCKS with which a calibration has blocks enough.
+    block: side of the blocks; None = the largest of BLOCKS with which a test has blocks enough.
     separate: slices are no neighbors, so that each has blocks of its own; else blocks are as deep as wide.
-    Where labels are too few for all sets, calibration is given up first, then validation, then the test; `notes` say
-    so. Raises ArrayError where a given `block` is too large for even that, SettingError for one that does not fit.
+    Where labels are too few for all sets, validation is given up first, then the test; `notes` say so.
+    Raises ArrayError where a given `block` is too large for even that, SettingError for one that does not fit.
 
     >>> label = np.tile(np.array([[0, 1]], np.uint8), (1, 64, 32))
-    >>> split = split_labels(label, (0.5, 0.1, 0.2, 0.2), guard=2, seed=0)
+    >>> split = split_labels(label, (0.5, 0.1, 0.4), guard=2, seed=0)
     >>> split.block, all(split.pixels.values())
     (8, True)
     """
@@ -81,28 +81,22 @@ def split_labels(
 
 def _given_up(shares: Shares) -> Iterator[tuple[Shares, tuple[str, ...]]]:
     """Shares as asked for, and then with one set less each time."""
-    training, validation, calibration, test = shares
+    test = shares[2]
     yield shares, ()
     said = "the labels are too few to share them out to all sets: "
-    if calibration:
-        total = 1 - calibration
-        yield (
-            (training / total, validation / total, 0.0, test / total),
-            (said + "there is no calibration, and so no conformal sets; label more regions, or take smaller blocks",),
-        )
     yield (
-        (1 - test, 0.0, 0.0, test),
-        (said + "the best epoch is chosen by the training loss, and there are no conformal sets; label more regions",),
+        (1 - test, 0.0, test),
+        (said + "the best epoch is chosen by the training loss; label more regions, or take smaller blocks",),
     )
     yield (
-        (1.0, 0.0, 0.0, 0.0),
+        (1.0, 0.0, 0.0),
         (said + "all are trained on, so that nobody knows how good the model is; label more regions",),
     )
 
 
 def _sides(label: NDArray[np.uint8], shares: Shares, guard: int, apart: bool) -> list[int]:
     """Sides of blocks in the order in which they are tried: the largest with blocks enough, then smaller ones."""
-    wanted = CALIBRATION_UNITS / shares[2] if shares[2] else 4 * sum(share > 0 for share in shares)
+    wanted = TEST_UNITS / shares[2] if shares[2] else 1
     allowed = [side for side in BLOCKS if side > 2 * guard] or [2 * guard + 1]
     counts = [_fewest_blocks(label, _block_shape(label.shape, side, apart)) for side in allowed]
     enough = [side for side, count in zip(allowed, counts, strict=True) if count >= wanted]
@@ -124,26 +118,16 @@ def _block_shape(shape: tuple[int, ...], side: int, apart: bool) -> tuple[int, .
 def _shared(
     label: NDArray[np.uint8], block_shape: tuple[int, ...], shares: Shares, guard: int, seed: int, apart: bool
 ) -> NDArray[np.uint8]:
-    """Set of each labelled pixel. The held-out blocks are shared out once more, to calibration and test."""
-    training, validation, calibration, test = shares
+    """Set of each labelled pixel."""
     _require_shares(shares)
-    if training == 1:
+    if shares[0] == 1:
         return np.where(label == IGNORE, np.uint8(EXCLUDED), np.uint8(0))
-    settings = {"guard": guard, "label": label, "per_frame": apart}
-    first = split_blocks(label.shape, block_shape, (training, validation, calibration + test), seed=seed, **settings)  # type: ignore[arg-type]
-    sets = np.where(first == 2, np.uint8(3), first)
-    if calibration:
-        held_out = np.where(first == 2, label, np.uint8(IGNORE))
-        part = calibration / (calibration + test)
-        again = {**settings, "label": held_out}
-        second = split_blocks(label.shape, block_shape, (part, 0.0, 1 - part), seed=seed + 1, **again)  # type: ignore[arg-type]
-        sets[first == 2] = np.array([2, EXCLUDED, 3, EXCLUDED], np.uint8)[np.minimum(second[first == 2], 3)]
-    sets[label == IGNORE] = EXCLUDED
-    return sets
+    sets = split_blocks(label.shape, block_shape, shares, guard=guard, seed=seed, label=label, per_frame=apart)
+    return np.where(label == IGNORE, np.uint8(EXCLUDED), sets)
 
 
 def _require_shares(shares: Sequence[float]) -> None:
-    if len(shares) != 4 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-9:
+    if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-9:
         raise SettingError(f"shares are {tuple(shares)}; wanted those of {', '.join(LABEL_SETS)}, with the sum 1")
 
 

@@ -54,6 +54,9 @@ def segmentation_facts(facts: Mapping[str, Any], effort: Mapping[str, Any]) -> d
         "Network": f"{plan['network']}: {many if len(sizes) > 1 else f'{sizes[0]:,} weights'}",
         "Took": f"{effort['seconds']} s on {effort['device']}",
     }
+    if rings := trained.get("rings"):
+        y, x = rings["center"]
+        found["Rings"] = f"taken out, about the axis at row {y:g}, column {x:g} (median of {rings['width']} px)"
     return found | ({"Note": " ".join(trained["notes"])} if trained["notes"] else {})
 
 
@@ -61,21 +64,14 @@ def coverage_words(sets: Mapping[str, Any]) -> str:
     """One sentence on the sets: what was promised and found, or why there are none."""
     if "reason" in sets:
         return f"There are no conformal sets: {sets['reason']}."
-    found = [f"{row['class']} {row['coverage']:.1%}" for row in sets.get("classes", ()) if row["coverage"] is not None]
+    found = [f"{row['class']} {row['coverage']:.1%}" for row in sets.get("classes", ())]
     if not found:
-        return "Conformal sets are calibrated, and no other labels are left to measure them on."
+        return "Conformal sets are calibrated, on labels in too few blocks to measure them on any that are left out."
     return (
-        f"Conformal sets promise {sets['promised']:.0%} of each class; found on other held-out blocks: "
-        f"{', '.join(found)}{_exchanged(sets['classes'])}. A set may be empty: the pixel is "
-        "unlike what the model knows of any class."
+        f"Conformal sets promise {sets['promised']:.0%} of each class; found on tenths of the held-out blocks, each "
+        f"with thresholds from the others: {', '.join(found)}. A set may be empty: the pixel is unlike what the model "
+        "knows of any class."
     )
-
-
-def _exchanged(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is found on average where blocks for calibration and for measuring are exchanged."""
-    known = [row for row in rows if row["exchanged"]["mean"] is not None]
-    said = [f"{row['class']} {row['exchanged']['mean']:.1%} ± {row['exchanged']['deviation']:.1%}" for row in known]
-    return f" (over exchanges of the blocks: {', '.join(said)})" if said else ""
 
 
 def _quality(facts: Mapping[str, Any]) -> Markup:
@@ -109,8 +105,8 @@ def _sets(sets: Mapping[str, Any]) -> Markup:
     rows = [
         [
             row["class"],
-            NONE if row["coverage"] is None else f"{row['coverage']:.3f}",
-            NONE if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['coverage']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
             str(row["blocks"]),
         ]
         for row in sets["classes"]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dlsia_core.networks.inference import to_device
+from dlsia_core.rings import RingFilter
 from dlsia_core.segmentation import Layer, SegmentationRecipe, Window, answer_tiles, layers, layers_of
 from tasks.devices import device_slot
 from tasks.errors import SourceError
@@ -39,6 +40,7 @@ def place_probabilities(plan: SegmentPlan, store: VolumeStore, digests: tuple[st
         "model": plan.model.digest,
         "tile_shape": list(plan.recipe.tile_shape),
         "source": source_digest(digests),
+        **plan.ring_facts,
     }
     specs = [plan.arrays["probability_mean"], plan.arrays["probability_std"]]
     return place(store, specs, stage, [], plan.settings)
@@ -64,8 +66,8 @@ def infer_slabs(
     """Ask the network about the slabs that are not done yet."""
     with device_slot(plan.segment.device) as device:
         compute = InferSlab(
-            plan.source, plan.dataset, digests, plan.model, plan.recipe, str(device), plan.segment.batch_size,
-            workers.n_threads, plan.segment.memory_gib,
+            plan.source, plan.dataset, plan.rings, digests, plan.model, plan.recipe, str(device),
+            plan.segment.batch_size, workers.n_threads, plan.segment.memory_gib,
         )  # fmt: skip
         # The tiles of a slab are computed side by side, so that one slab at a time is in memory.
         one = workers if workers.scheduler != "threads" else Workers(threads=1)
@@ -78,6 +80,7 @@ class InferSlab:
 
     source: str
     dataset: str | None
+    rings: RingFilter | None
     digests: tuple[str, ...]
     model: ModelRef
     recipe: SegmentationRecipe
@@ -159,11 +162,14 @@ class InferSlab:
                     f"slice {number} of {self.source} has changed since the run began; start the run again when the "
                     "source is at rest"
                 )
-        return slices
+        if self.rings is None:
+            return slices
+        with ThreadPoolExecutor(self.threads) as pool:
+            return np.stack(list(pool.map(self.rings.without_rings, slices)))
 
     def _key(self, layer: Layer) -> tuple[Any, ...]:
-        outer = layer.outer
-        return (self.model, self.recipe, self.device, layer.inner.start, self.digests[outer.start : outer.stop])
+        seen = self.digests[layer.outer.start : layer.outer.stop]
+        return (self.model, self.recipe, self.rings, self.device, layer.inner.start, seen)
 
 
 @contextmanager

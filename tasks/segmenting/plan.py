@@ -12,6 +12,7 @@ import numpy as np
 
 from dlsia_core.errors import SettingError
 from dlsia_core.networks import network_config
+from dlsia_core.rings import RingFilter
 from dlsia_core.segmentation import SegmentationRecipe, check_rule, set_dtype
 from tasks.devices import check_device
 from tasks.errors import SettingsError, SourceError
@@ -20,7 +21,7 @@ from tasks.segmentation_model import SegmentationModel, find_segmentation
 from tasks.settings import confine
 from tasks.settings.segment_volume import InstanceSettings, RuleSettings, SegmentSettings
 from tasks.store import VolumeArray, VolumeStore, slab_slices
-from tasks.volumes import Volume, open_volume
+from tasks.volumes import Volume, open_volume, ring_filter
 
 WIDE_TILES = {2: (512, 512), 3: (64, 96, 96)}
 """Five networks of 45,000 weights take 3.0 processor seconds for a slice of 512 x 512 in one tile of that size, and
@@ -32,13 +33,15 @@ NOT_LABELLED, NOT_NUMBERED = 255, np.iinfo(np.uint32).max
 class SegmentPlan:
     """What a run does. Small, so that it can travel; source and model are opened anew where they are needed.
 
-    facts: what results say of the model. recipe: the model's, with the tiles of this run. background: number of that
-    class; counted: numbers of those that make instances.
+    rings: what takes ring artifacts out of the slices; None: they stay. facts: what results say of the model. recipe:
+    the model's, with the tiles of this run. background: number of that class; counted: numbers of those that make
+    instances.
     """
 
     path: str
     source: str
     dataset: str | None
+    rings: RingFilter | None
     shape: tuple[int, int, int]
     model: ModelRef
     label: str
@@ -76,11 +79,17 @@ class SegmentPlan:
         return math.prod(self.shape) * sum(array.voxel_bytes for array in self.arrays.values())
 
     @property
+    def ring_facts(self) -> dict[str, Any]:
+        """How rings are taken out; empty where they stay, so that results of such runs keep their names."""
+        return {} if self.rings is None else {"rings": self.rings.to_dict()}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that decides the numbers, as JSON can hold it."""
         return {
             "model": self.label,
             "tile_shape": list(self.recipe.tile_shape),
+            **self.ring_facts,
             "rule": self.rule.model_dump(mode="json"),
             "instances": self.instances.model_dump(mode="json"),
         }
@@ -105,6 +114,7 @@ def plan_segmentation(
         path=str(path),
         source=source,
         dataset=segment.dataset,
+        rings=ring_filter(volume, segment.rings, found.rings_removed),
         shape=volume.shape,
         model=found.ref,
         label=found.label,

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from dlsia_core.instances import SplitSettings
 from tasks.settings.base import Settings
+from tasks.settings.segmentation import RingSettings
 
 
 class SegmentSettings(Settings):
@@ -14,6 +15,7 @@ class SegmentSettings(Settings):
     dataset: str | None = Field(
         default=None, description="Array inside a Zarr group or HDF5 file. Empty: the only one; `inpainted` of a scan."
     )
+    rings: RingSettings = Field(default=RingSettings(), description="Ring artifacts of tomography.")
     voxel_size: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         default=None, description="Edges (z, y, x) of a voxel. Empty: as the store has it, else not known."
     )

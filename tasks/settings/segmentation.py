@@ -45,6 +45,35 @@ class LabelMeaning(Settings):
         return self
 
 
+class RingSettings(Settings):
+    """Ring artifacts of tomography, and whether they are taken out of slices before a network sees them."""
+
+    remove: bool | None = Field(
+        default=None,
+        description="Take out what is brighter or darker all around the axis of rotation. Empty: if the center is "
+        "given, or the model learned from images without rings.",
+    )
+    center: tuple[float, float] | None = Field(
+        default=None,
+        description="Row and column of the axis of rotation in px. Empty: found by the rings, within a tenth of the "
+        "slice from its middle.",
+    )
+    width: int = Field(
+        default=31,
+        ge=3,
+        description="Pixels of the median along the radius that rings are measured against, odd: twice the widest "
+        "ring or more. Rings within a quarter of it from the axis stay.",
+    )
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.width % 2 == 0:
+            raise ValueError(f"rings.width is {self.width} px; give an odd number")
+        if self.remove is False and self.center is not None:
+            raise ValueError(f"rings.center is {self.center}, and rings.remove is off; leave one of them out")
+        return self
+
+
 class VolumeReading(Settings):
     """How images and labels are read."""
 
@@ -57,6 +86,7 @@ class VolumeReading(Settings):
         description="'volume': slices are neighbors in space, and none may be missing. 'separate': single images of "
         "one size.",
     )
+    rings: RingSettings = Field(default=RingSettings(), description="Ring artifacts of tomography.")
 
 
 class SegmentationTraining(Settings):
@@ -150,17 +180,23 @@ class SegmentationTraining(Settings):
     block: int | None = Field(
         default=None,
         ge=1,
-        description="Side in px of the blocks that are shared out to training, validation, calibration and test. "
+        description="Side in px of the blocks that are shared out to training, validation and test. "
         "Empty: the largest of 64, 48, 32, 24, 16, 12, 8 that gives each set blocks enough of each class.",
     )
     guard: int = Field(default=4, ge=1, description="Pixels between two sets, so that they do not touch.")
     training_share: float = Field(default=0.5, gt=0, lt=1, description="Share of the blocks to learn from.")
-    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="Share to choose the best epoch on.")
-    calibration_share: float = Field(default=0.2, ge=0, lt=1, description="Share to calibrate sets on; 0: no sets.")
+    validation_share: float = Field(
+        default=0.1,
+        gt=0,
+        lt=0.5,
+        description="Share to choose the best epoch on. What is left is for the test, and to calibrate sets on.",
+    )
     judged_tiles: int = Field(
         default=400, ge=1, description="Most tiles with held-out labels that are judged and calibrated on, at random."
     )
-    coverage: float = Field(default=0.9, gt=0, lt=1, description="Promised share of pixels whose set holds the truth.")
+    coverage: float | None = Field(
+        default=0.9, gt=0, lt=1, description="Promised share of pixels whose set holds the truth. Empty: no sets."
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field(default="32-true", description="bf16: faster on newer GPUs.")
     seed: int = Field(default=0, ge=0, description="Of the split, the random graphs, weights and order of tiles.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto': a GPU where there is one.")
@@ -180,8 +216,8 @@ class SegmentationTraining(Settings):
             )
         if self.context and self.dimensions == 3:
             raise ValueError(f"context is {self.context} slices; with 3 dimensions the network sees neighbors anyhow")
-        if self.training_share + self.validation_share + self.calibration_share >= 1:
-            raise ValueError("training, validation and calibration share out all blocks; leave some for the test")
+        if self.training_share + self.validation_share >= 1:
+            raise ValueError("training and validation share out all blocks; leave some for the test")
         return self
 
 

@@ -6,16 +6,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt
 
+from dlsia_core.conformal import log_probabilities
 from dlsia_core.conformal.left_out import pooled_threshold
 from dlsia_core.conformal.quantile import hierarchical_threshold
 from dlsia_core.errors import ArrayError
 from dlsia_core.segmentation.cuts import ORDERS, Cut, turned_shape
-from dlsia_core.segmentation.judged import JudgedPixels, calibrated_sets, class_scores, matrix_of, set_coverage
+from dlsia_core.segmentation.judged import (
+    JudgedPixels,
+    calibrated_sets,
+    class_scores,
+    fewest_blocks,
+    left_out_coverage,
+    matrix_of,
+)
 from dlsia_core.segmentation.label_split import LABEL_SETS, split_labels
 from dlsia_core.segmentation.learning_tiles import tile_label, windows_with
 from dlsia_core.segmentation.windows import Window, windows
 
-SHARES = (0.4, 0.1, 0.25, 0.25)
+SHARES = (0.4, 0.1, 0.5)
 
 
 def scribbles(shape: tuple[int, ...], seed: int, share: float) -> np.ndarray:
@@ -36,7 +44,7 @@ def test_sets_hold_all_classes_keep_apart_and_hold_labelled_pixels_only(shape, s
     split = split_labels(label, SHARES, guard=guard, seed=seed, separate=separate)
     assert ((split.sets == 255) | (label != 255)).all()
     used = [number for number, name in enumerate(LABEL_SETS) if split.pixels[name]]
-    assert used == [0, 1, 2, 3] or split.notes
+    assert used == [0, 1, 2] or split.notes
     for number in used:
         assert set(np.unique(label[split.sets == number])) == {0, 1}
     frames = range(shape[0]) if separate else [slice(None)]
@@ -60,13 +68,13 @@ def test_what_few_labels_do_not_allow_is_given_up_and_said():
     label = np.full((1, 40, 40), 255, np.uint8)
     label[0, 2:5, 2:5], label[0, 30:33, 30:33] = 0, 1
     split = split_labels(label, SHARES, guard=2, seed=0)
-    assert split.pixels == {"training": 18, "validation": 0, "calibration": 0, "test": 0}
+    assert split.pixels == {"training": 18, "validation": 0, "test": 0}
     assert "all are trained on" in split.notes[0]
-    strips = np.full((1, 8, 160), 255, np.uint8)
+    strips = np.full((1, 8, 100), 255, np.uint8)
     strips[0, :2], strips[0, 4:6] = 0, 1
     split = split_labels(strips, SHARES, guard=2, seed=0, block=50)
-    assert (split.pixels["calibration"], split.pixels["validation"] > 0) == (0, True)
-    assert "there is no calibration" in split.notes[0]
+    assert (split.pixels["validation"], split.pixels["test"] > 0) == (0, True)
+    assert "the best epoch is chosen by the training loss" in split.notes[0]
 
 
 def test_nothing_labelled_is_refused():
@@ -134,14 +142,31 @@ def test_scores_of_one_block_have_no_interval():
 
 
 @pytest.mark.parametrize("noise", [0.5, 2.0])
-def test_sets_hold_the_truth_of_each_class_as_often_as_promised(noise):
-    calibration = calibrated_sets(pixels_of(400, 50, 1, noise), 0.9)
-    found = set_coverage(calibration, pixels_of(400, 50, 2, noise), ("back", "fore"))
-    for row in found["classes"]:
+def test_sets_hold_the_truth_of_each_class_as_often_as_promised_and_as_found(noise):
+    shown, new = pixels_of(200, 50, 1, noise), pixels_of(2000, 50, 2, noise)
+    found = left_out_coverage(shown, 0.9, ("back", "fore"))
+    sets = calibrated_sets(shown, 0.9).sets([log_probabilities(new.probability.T, axis=0)])[0]
+    for number, row in enumerate(found["classes"]):
         assert row["low"] < row["coverage"] < row["high"]
+        assert row["coverage"] == pytest.approx(sets[number][new.truth == number].mean(), abs=0.02)
         assert 0.88 < row["coverage"] < 0.92
+        assert row["blocks"] == 200
     assert sum(found["size_shares"]) == pytest.approx(1)
-    assert found["promised"] == 0.9
+    assert (found["promised"], found["pixels"], found["blocks"]) == (0.9, 10_000, 200)
+
+
+@given(st.integers(9, 24), st.integers(0, 3))
+def test_each_tenth_leaves_enough_blocks_of_each_class_or_nothing_is_told(units, seed):
+    """Of 40 blocks all hold the first class, and `units` the second; 90 % needs nine of them."""
+    unit = np.repeat(np.arange(40), 4)
+    truth = ((unit < units) & (np.arange(160) % 4 < 2)).astype(np.uint8)
+    fore = np.random.default_rng(seed).random(160).astype(np.float32)
+    both = np.stack([1 - fore, fore], axis=1)
+    found = left_out_coverage(JudgedPixels(both, 0 * both, truth, unit), 0.9, ("back", "fore"), seed)
+    assert bool(found) == (units > 9)
+    if found:
+        assert [row["blocks"] for row in found["classes"]] == [40, units]
+        assert fewest_blocks(JudgedPixels(both, 0 * both, truth, unit)) == (1, units)
 
 
 def test_blocks_with_few_pixels_of_a_class_do_not_widen_its_sets():

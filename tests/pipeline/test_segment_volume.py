@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from dlsia_core.conformal import SetSettings, calibrate_sets, log_probabilities
 from dlsia_core.networks import build_network
+from dlsia_core.rings import RingFilter
 from dlsia_core.segmentation import SegmentationRecipe, segment, sure_label, unpack_sets
 from tasks.errors import PipelineError, SettingsError, SourceError, StoreError
 from tasks.segmentation_model import load_segmentation, save_segmentation
@@ -43,7 +44,9 @@ SHAPE = (11, 36, 30)
 NAMES = ("background", "fibre")
 
 
-def write_model(folder: Path, ndim: int = 2, seed: int = 4, calibrated: bool = True, context: int = 0) -> Path:
+def write_model(
+    folder: Path, ndim: int = 2, seed: int = 4, calibrated: bool = True, context: int = 0, rings: bool = False
+) -> Path:
     """A small ensemble with random weights, its sets calibrated on labels that are half right."""
     member = {"network": "SMSNet", "out_channels": 2, "depth": 4, "hidden_channels": 2, "ndim": ndim}
     member |= {"in_channels": 2 * context + 1}
@@ -58,7 +61,8 @@ def write_model(folder: Path, ndim: int = 2, seed: int = 4, calibrated: bool = T
         mean = segment(network, replace(recipe, tile_shape=(24, 24)), images).mean.swapaxes(0, 1)
         label = np.where(rng.random((8, 24, 24)) < 0.5, mean.argmax(1), rng.integers(0, 2, (8, 24, 24)))
         calibration = calibrate_sets(log_probabilities(mean, axis=1), label, SetSettings(coverage=0.8))
-    save_segmentation(folder, network, recipe, calibration, {})
+    trained_on = {"rings": {"center": [18.0, 15.0], "width": 31} if rings else None}
+    save_segmentation(folder, network, recipe, calibration, {"trained_on": trained_on})
     return folder
 
 
@@ -233,6 +237,68 @@ def test_networks_that_see_the_slices_above_and_below(tmp_path, source, volume):
         8,
         5,
     ]
+
+
+# Rings
+
+
+@pytest.fixture(scope="module")
+def ringed(tmp_path_factory) -> tuple[Path, np.ndarray]:
+    """Slices with rings about row 46.5, column 51, and the file that they are in."""
+    distance = np.hypot(np.arange(96)[:, None] - 46.5, np.arange(100)[None, :] - 51.0)
+    radii = (9, 14, 23, 29, 41)
+    rings = sum((-1) ** k * np.exp(-(((distance - radius) / 1.2) ** 2) / 2) for k, radius in enumerate(radii))
+    noise = np.random.default_rng(0).normal(size=(7, 96, 100))
+    volume = (100 + 20 * (ndimage.gaussian_filter(noise, (0, 0.7, 0.7)) + rings)).astype(np.uint8)
+    path = tmp_path_factory.mktemp("ringed") / "volume.tif"
+    tifffile.imwrite(path, volume)
+    return path, volume
+
+
+@pytest.mark.parametrize(("slab", "threads"), [(2, 1), (3, 2), (7, 2)])
+def test_rings_are_taken_out_as_the_library_does_if_the_model_has_not_seen_any(tmp_path, ringed, slab, threads):
+    path, volume = ringed
+    model = write_model(tmp_path / "model", context=1, rings=True)
+    cut = {"tile_shape": None, "slab_slices": slab}
+    found = run_stages(path, model, tmp_path / "v.zarr", segment=cut, workers=Workers(threads=threads))
+    known, clean = load_segmentation(model), RingFilter((46.5, 51.0))
+    assert found.plan.rings == clean
+    filtered = np.stack([clean.without_rings(pixels) for pixels in volume])
+    wanted = segment(known.network, replace(known.recipe, tile_shape=(512, 512)), filtered)
+    np.testing.assert_array_equal(arrays(found)["probability_mean"], wanted.mean.astype(np.float16))
+    origin = found.store.array("probability_mean").attrs["origin"]
+    assert origin["rings"] == {"center": [46.5, 51.0], "width": 31}
+
+
+def test_other_rings_are_other_results_and_those_without_keep_their_names(tmp_path, ringed, model):
+    path, _ = ringed
+    left = run_stages(path, model, tmp_path / "v.zarr", segment={"tile_shape": None})
+    assert left.plan.rings is None
+    assert "rings" not in left.store.array("probability_mean").attrs["origin"]
+    for rings in ({"remove": True}, {"center": (46.5, 50.0)}, {"remove": True, "width": 21}):
+        taken = run_stages(path, model, tmp_path / "v.zarr", segment={"tile_shape": None, "rings": rings})
+        assert taken.probabilities[0].path != "probability_mean"
+        assert sum(run.computed_frames for run in taken.runs) == 7 * len(taken.runs)
+    assert len([name for name in taken.store.arrays() if name.endswith("probability_mean")]) == 4
+
+
+def test_where_no_rings_stand_out_they_are_left_or_asked_for(tmp_path, source, caplog):
+    model = write_model(tmp_path / "model", rings=True)
+    plans = [
+        plan_segmentation(
+            str(source), str(model), str(tmp_path / "v.zarr"), SegmentSettings(device="cpu", rings=rings),
+            RuleSettings(), InstanceSettings(),
+        )
+        for rings in ({}, {"remove": False})
+    ]  # fmt: skip
+    assert [plan.rings for plan in plans] == [None, None]
+    assert caplog.text.count("are left as they are") == 1
+    with pytest.raises(SourceError, match=r"no ring artifacts stand out .* give the axis .*rings.center"):
+        run_stages(source, model, tmp_path / "v.zarr", segment={"rings": {"remove": True}})
+    with pytest.raises(ValueError, match="leave one of them out"):
+        SegmentSettings(rings={"remove": False, "center": (1, 2)})
+    with pytest.raises(ValueError, match="give an odd number"):
+        SegmentSettings(rings={"width": 30})
 
 
 def test_wider_tiles_than_the_model_was_trained_on_are_the_default(tmp_path, source, model, volume):
