@@ -2,7 +2,7 @@
 
     python benchmarks/fibre_study.py FOLDER             # a volume of 256³, preset "quick" but for what is said below
     python benchmarks/fibre_study.py FOLDER --quick     # 96 slices of 128 x 128, small networks: does it run at all
-    python benchmarks/fibre_study.py FOLDER --plain     # single slices, undisturbed: what the paper's networks saw
+    python benchmarks/fibre_study.py FOLDER --plain     # single slices as they are, with their rings: what the paper's networks saw
 
 FOLDER gets a volume to train on (sparse labels of six fibres, 10:2 background to foreground), another one, of another
 seed, that no network has seen, and the models. F1 is that of the fibres on all voxels of the first one without a label,
@@ -44,11 +44,9 @@ TRAINING: dict[str, Any] = {
     "max_tiles": 0,
     "tile_shape": (96, 96),
     "batch_size": 8,
-    # What six fibres look like is no guide to the gray of all others, nor to rings that cross none of them.
+    # What six fibres look like is no guide to the gray of all others.
     "contrast_jitter": 0.15,
     "brightness_jitter": 0.5,
-    "imitated_rings": 2.0,
-    "ring_gray": 2.0,
     # Where members disagree, mean - std > 0.5 takes a rim off each fibre; what weights a fibre's voxels puts it back.
     "class_weights": (1.0, 2.5),
     # Members that have come to rest disagree less.
@@ -60,7 +58,7 @@ NETWORKS = {
 }
 SMALL = {"SMSNet ensemble": {}, "TUNet": {"depth": 3, "base_channels": 8}}
 
-NOT_PLAIN = ("contrast_jitter", "brightness_jitter", "imitated_rings", "ring_gray")
+NOT_PLAIN = ("contrast_jitter", "brightness_jitter")
 
 
 def volumes(folder: Path, quick: bool) -> tuple[Path, Path]:
@@ -122,6 +120,7 @@ def study(folder: Path, networks: dict[str, dict[str, Any]], given: argparse.Nam
             output=folder / name,
             name="fibres",
             network=network,
+            reading={"rings": {"remove": not given.plain}},
             training={**how, "network_settings": settings},
         )
         trained = round(time.monotonic() - started)
@@ -138,7 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("--planes", choices=["slices", "orthogonal"], default="slices", help="what tiles are cut in")
     parser.add_argument("--epochs", type=int, help="passes over the training tiles; 10, or 2 with orthogonal planes")
     parser.add_argument("--context", type=int, default=CONTEXT, help="slices above and below that a network sees")
-    parser.add_argument("--plain", action="store_true", help="single slices, as they are")
+    parser.add_argument("--plain", action="store_true", help="single slices, as they are, with their rings")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="which of them")
     given = parser.parse_args()
     sizes = SMALL if given.quick else NETWORKS
