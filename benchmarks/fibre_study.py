@@ -2,7 +2,7 @@
 
     python benchmarks/fibre_study.py FOLDER             # a volume of 256³, preset "quick" but for what is said below
     python benchmarks/fibre_study.py FOLDER --quick     # 96 slices of 128 x 128, small networks: does it run at all
-    python benchmarks/fibre_study.py FOLDER --plain     # single slices as they are, with their rings: what the paper's networks saw
+    python benchmarks/fibre_study.py FOLDER --plain     # single slices with their rings: what the paper's networks saw
 
 FOLDER gets a volume to train on (sparse labels of six fibres, 10:2 background to foreground), another one, of another
 seed, that no network has seen, and the models. F1 is that of the fibres on all voxels of the first one without a label,
