@@ -23,6 +23,7 @@ PAPER: dict[str, Any] = {
     "patience": 60,
 }  # fmt: skip
 PRESETS: dict[Preset, dict[str, Any]] = {"quick": QUICK, "paper": PAPER}
+SMSNETS = 5
 QUICK_STEPS, QUICK_EPOCHS = 400, (4, 200)
 NETWORKS: dict[Preset, dict[SegmentingNetwork, dict[str, Any]]] = {
     "quick": {
@@ -61,6 +62,7 @@ class SegmentationPlan:
             "preset": self.preset,
             **given,
             **{key: list(value) if isinstance(value, tuple) else value for key, value in self.values.items()},
+            "members": self.members,
             "network_settings": {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
         }
 
@@ -74,7 +76,7 @@ class SegmentationPlan:
         return SegmentationRecipe(classes, tile, margin, center, scale, self.given.context)
 
     def configs(self, n_classes: int) -> list[dict[str, Any]]:
-        """The networks to train, one or the members of an ensemble. Raises `SettingsError` for impossible settings."""
+        """The networks to train, one for each member. Raises `SettingsError` for impossible settings."""
         settings = {**NETWORKS[self.preset][self.network], **self.given.network_settings}
         common: dict[str, Any] = {} if self.given.dimensions == 2 else {"ndim": 3}
         channels = 2 * self.given.context + 1
@@ -82,15 +84,18 @@ class SegmentationPlan:
             if self.network == ENSEMBLE:
                 size = self._sizes(settings.pop("parameters"))
                 seed = 1000 * self.given.seed
-                found = sparse_ensemble_config(
-                    channels, n_classes, self.given.members, size, seed, **common, **settings
-                )
+                found = sparse_ensemble_config(channels, n_classes, self.members, size, seed, **common, **settings)
                 return [dict(member) for member in found["members"]]
             config = {"network": self.network, "in_channels": channels, "out_channels": n_classes, **common, **settings}
             empty_network(config)
         except (SettingError, TypeError, ValueError) as error:
             raise SettingsError(f"no {self.network} can be made of training.network_settings: {error}") from error
-        return [config]
+        return [dict(config) for _ in range(self.members)]
+
+    @property
+    def members(self) -> int:
+        """Networks that answer together."""
+        return self.given.members or (SMSNETS if self.network == ENSEMBLE else 1)
 
     def fit_settings(self, tiles: int, member: int) -> FitSettings:
         """The training loop's settings for so many training tiles."""
@@ -141,6 +146,8 @@ def planned_segmentation(network: SegmentingNetwork, preset: Preset, given: Segm
     }
     values |= {key: getattr(given, key) for key in values if getattr(given, key) is not None}
     plan = SegmentationPlan(network, preset, given, values)
+    if network == ENSEMBLE and plan.members < 2:
+        raise SettingsError(f"training.members is {given.members}; an {ENSEMBLE} has 2 or more")
     plan.configs(2)
     try:
         plan.fit_settings(1, 0)

@@ -110,7 +110,13 @@ class SegmentationTraining(Settings):
         "that few labelled objects are seen along, across and on end, whichever way they lie. They may be many "
         "more, and an epoch as much longer. For volumes with cubic voxels; the model is used on slices as ever.",
     )
-    members: int = Field(default=5, ge=2, description="Networks of an SMSNet ensemble; each is a task run of its own.")
+    members: int | None = Field(
+        default=None,
+        ge=1,
+        description="Networks that answer together, each trained from random numbers of its own in a task run of its "
+        "own. Where they disagree the model is unsure. Empty: 5 of an SMSNet ensemble, which has 2 or more; one of any "
+        "other network.",
+    )
     network_settings: dict[str, Any] = Field(
         default={}, description="Keyword arguments of the network (or of each member), over those of the preset."
     )

@@ -149,7 +149,8 @@ def test_the_same_training_gives_the_same_bytes_and_is_not_done_twice(model, dat
 
 
 def test_single_networks_have_no_spread_and_are_calibrated_too(data, tmp_path):
-    found = learning(data, "TUNet3Plus", network_settings={"depth": 2, "base_channels": 2}, class_weights="inverse")
+    small = {"network_settings": {"depth": 2, "base_channels": 2}, "members": 1}
+    found = learning(data, "TUNet3Plus", class_weights="inverse", **small)
     assert found.loss.class_weights is not None
     loaded = load_segmentation(trained(found, tmp_path))
     assert loaded.members == 1
@@ -157,12 +158,24 @@ def test_single_networks_have_no_spread_and_are_calibrated_too(data, tmp_path):
     assert not segment(loaded.network, loaded.recipe, scene(1, 40)[0]).std.any()
 
 
+def test_any_network_may_have_members_that_differ(data, tmp_path):
+    small = {"network_settings": {"depth": 2, "base_channels": 2}, "epochs": 1, "max_tiles": 4}
+    found = learning(data, "TUNet", members=2, **small)
+    loaded = load_segmentation(trained(found, tmp_path))
+    assert loaded.members == 2
+    assert segment(loaded.network, loaded.recipe, scene(1, 40)[0]).std.max() > 0
+    assert learning(data, "TUNet", members=None, **small).plan.members == 1
+    assert learning(data, members=None).plan.members == 5
+    with pytest.raises(SettingsError, match="an SMSNet ensemble has 2 or more"):
+        learning(data, members=1)
+
+
 @pytest.mark.parametrize(
     ("network", "settings"),
     [("TUNet", {"depth": 2, "base_channels": 2}), ("MSDNet", {"num_layers": 3, "max_dilation": 2})],
 )
 def test_other_networks_are_trained_as_well(data, tmp_path, network, settings):
-    found = learning(data, network, network_settings=settings, epochs=1)
+    found = learning(data, network, network_settings=settings, epochs=1, members=None)
     (one,) = networks(found)
     ref = train_network.fn(found, one, tmp_path)
     assert load_network(ref.folder)[1]["config"]["network"] == network
@@ -393,7 +406,7 @@ def test_the_coach_proposes_tiles_where_nothing_is_labelled(model, data, tmp_pat
 
 
 def test_a_single_network_is_no_coach(data, tmp_path):
-    found = learning(data, "TUNet", network_settings={"depth": 2, "base_channels": 2}, epochs=1)
+    found = learning(data, "TUNet", network_settings={"depth": 2, "base_channels": 2}, epochs=1, members=1)
     (one,) = networks(found)
     ref = train_network.fn(found, one, tmp_path)
     save_segmentation(tmp_path / "single", load_network(ref.folder)[0], found.recipe, "not asked for", {})
