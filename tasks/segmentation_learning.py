@@ -17,7 +17,7 @@ from dlsia_core.segmentation.label_split import LabelSplit, split_labels
 from dlsia_core.segmentation.learning_tiles import drawn, tile_label, windows_with
 from dlsia_core.segmentation.recipe import intensity_scale
 from dlsia_core.splits import class_weights
-from dlsia_core.training import Augmented, Disturbed, Examples, LabeledExamples
+from dlsia_core.training import Augmented, Disturbed, Examples, LabeledExamples, Warped
 from tasks.errors import SettingsError
 from tasks.segmentation_plan import SegmentationPlan
 from tasks.settings.base import digest
@@ -60,11 +60,13 @@ class Learning:
 
     @cached_property
     def training(self) -> Examples:
-        """Tiles to learn from, mirrored, turned and disturbed at random as asked for."""
+        """Tiles to learn from, mirrored, turned, warped and disturbed at random as asked for."""
         given, (height, width) = self.plan.given, self.recipe.tile_shape[-2:]
         tiles: Examples = self._examples("training", self._drawn(self._training_cuts))
         if given.augment:
             tiles = Augmented(tiles, given.seed, rotations=height == width, stacked=bool(given.context))
+        if given.turn_deg or given.stretch or given.bend_px:
+            tiles = Warped(tiles, given.seed, given.turn_deg, given.stretch, given.bend_px)
         if given.contrast_jitter or given.brightness_jitter or given.imitated_rings:
             jitter = given.contrast_jitter, given.brightness_jitter
             tiles = Disturbed(tiles, given.seed, *jitter, given.imitated_rings, given.ring_gray)

@@ -112,6 +112,7 @@ class SegmentationPlan:
             patience=self.values["patience"] or None,
             seed=self.given.seed + member,
             precision=self.given.precision,
+            averaging=self.given.averaging,
         )
 
     @property

@@ -19,6 +19,7 @@ from dlsia_core.training.schedules import Cosine, Exponential, OneCycle, Plateau
 from dlsia_core.training.settings import TrainSettings
 from dlsia_core.training.tensorboard import TensorBoardLog
 from dlsia_core.training.tiled import SliceableArray, TiledExamples
+from dlsia_core.training.warped import Warped
 
 __all__ = [
     "ArrayExamples",
@@ -52,6 +53,7 @@ __all__ = [
     "TrainingError",
     "TrainingTimeoutError",
     "WarmUp",
+    "Warped",
     "fit",
     "network_of_checkpoint",
     "read_checkpoint",

@@ -24,11 +24,15 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Live:
-    """What a training changes in place; precision: Fabric's, which in "16-mixed" holds the scale of the gradients."""
+    """What a training changes in place.
+
+    precision: Fabric's, which in "16-mixed" holds the scale of the gradients. average: of the weights, if one is kept.
+    """
 
     network: nn.Module
     optimizer: Optimizer
     precision: Precision
+    average: nn.Module | None = None
 
 
 def write_checkpoint(folder: Path, identity: Mapping[str, str], live: Live, progress: Progress) -> None:
@@ -36,6 +40,8 @@ def write_checkpoint(folder: Path, identity: Mapping[str, str], live: Live, prog
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights/{name}": value for name, value in live.network.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
+    if live.average is not None:
+        tensors |= {f"average/{name}": value for name, value in live.average.state_dict().items()}
     numbers: dict[str, dict[str, Any]] = {}
     for number, state in live.optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -103,6 +109,8 @@ def restore(folder: Path, identity: Mapping[str, str], live: Live) -> Progress:
         )
     live.network.load_state_dict(_below("weights", tensors))
     live.precision.load_state_dict(facts["precision"])
+    if live.average is not None:
+        live.average.load_state_dict(_below("average", tensors))
     _restore_optimizer(live.optimizer, _below("optimizer", tensors), facts["optimizer"])
     return Progress.from_json(facts["progress"], _below("best", tensors))
 

@@ -32,7 +32,7 @@ from dlsia_core.training.settings import TrainSettings
 class FitResult:
     """network: with the best weights, in eval mode, on its device; stopped: "epochs" or "patience".
 
-    best_loss: the loss of the best epoch; last_weights: a copy of the weights at the end, on the CPU.
+    best_loss: the loss of the best epoch; last_weights: a copy of the weights at the end, on the CPU, no average.
     """
 
     network: nn.Module
@@ -139,19 +139,20 @@ def _close_epoch(
     """Validate, write the record, keep the weights (copied) if they are the best, go on to the next epoch."""
     began, epoch, watch = time.monotonic(), progress.epoch, run.settings.watch
     loss, numbers = None, dict[str, float]()
-    if validation is not None:
-        loss, numbers = run.validate(validation, metrics, prefetch, f"epoch {epoch}, validation")
-    record = EpochRecord(
-        epoch=epoch,
-        learning_rate=run.settings.learning_rate_at(epoch, progress.history),
-        training_loss=progress.mean.value,
-        validation_loss=loss,
-        seconds=progress.seconds + time.monotonic() - began,
-        metrics=numbers,
-    )
-    best = math.inf if progress.best_epoch is None else watch.cost(progress.history[progress.best_epoch])
-    if watch.cost(record) < best:
-        progress.best_weights, progress.best_epoch = _copy_of_weights(run.network), epoch
+    with run.judged_weights():
+        if validation is not None:
+            loss, numbers = run.validate(validation, metrics, prefetch, f"epoch {epoch}, validation")
+        record = EpochRecord(
+            epoch=epoch,
+            learning_rate=run.settings.learning_rate_at(epoch, progress.history),
+            training_loss=progress.mean.value,
+            validation_loss=loss,
+            seconds=progress.seconds + time.monotonic() - began,
+            metrics=numbers,
+        )
+        best = math.inf if progress.best_epoch is None else watch.cost(progress.history[progress.best_epoch])
+        if watch.cost(record) < best:
+            progress.best_weights, progress.best_epoch = _copy_of_weights(run.network), epoch
     progress.history.append(record)
     progress.epoch, progress.step, progress.seconds, progress.mean = epoch + 1, 0, 0.0, WeightedMean()
 

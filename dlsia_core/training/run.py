@@ -1,10 +1,12 @@
 """One step of a training and one pass over the validation set, on whatever Lightning Fabric was set up for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dlsia_core.errors import SettingError
 from dlsia_core.losses import Loss
@@ -39,7 +41,8 @@ class Run:
             settings.optimizer, settings.optimizer_settings, settings.learning_rate, network.parameters()
         )
         self.model, self.stepper = self.fabric.setup(network, optimizer)
-        self.live = Live(network, optimizer, self.fabric.strategy.precision)
+        self.average = averaged(network, settings.averaging) if settings.averaging else None
+        self.live = Live(network, optimizer, self.fabric.strategy.precision, self.average)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.live.optimizer.param_groups:
@@ -65,6 +68,8 @@ class Run:
         if not self._scale_too_large():
             require_finite("gradient norm", float(torch.as_tensor(norm)), where)
         self.stepper.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return value, weight
 
     def _scale_too_large(self) -> bool:
@@ -73,6 +78,19 @@ class Run:
         At a scale of 1 and below they overflow by themselves.
         """
         return float(self.live.precision.state_dict().get("scale", 0)) > 1
+
+    @contextmanager
+    def judged_weights(self) -> Iterator[None]:
+        """Inside, the network has the weights that are validated and kept: the average, where there is one."""
+        if self.average is None:
+            yield
+            return
+        own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
 
     def validate(
         self, validation: Examples, metrics: Sequence[Metric], prefetch: int, where: str
@@ -94,6 +112,11 @@ class Run:
         require_finite("loss", mean.value, where)
         numbers = {name: self.processes.first(value) for name, value in computed(metrics).items()}
         return self.processes.first(mean.value), numbers
+
+
+def averaged(network: nn.Module, share: float) -> AveragedModel:
+    """A running average of weights and statistics, of which each step keeps a share; the first step's are its start."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 def _fabric(precision: str, device: str | torch.device | None, fabric: Fabric | None) -> Fabric:

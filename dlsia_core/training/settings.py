@@ -34,6 +34,9 @@ class TrainSettings:
     optimizer, optimizer_settings: a class of torch.optim and its keyword arguments, see `build_optimizer`.
     schedule: see `dlsia_core.training.schedules`; None = the milestones.
     monitor, monitor_mode: what decides which epoch is best: "loss" or the name of a metric; "min" or "max" is best.
+    averaging: share of a running average of the weights that each step keeps: 0.99 averages over about the last 100
+        steps. The average is what is validated, kept if best, and returned; 0 = the weights themselves (Polyak &
+        Juditsky 1992, doi:10.1137/0330046).
     min_delta: how much better counts as better for `patience`; the best epoch is the best by however little.
 
     >>> settings = TrainSettings(epochs=300, batch_size=50, milestones=(100, 200))
@@ -56,6 +59,7 @@ class TrainSettings:
     monitor: str = "loss"
     monitor_mode: str = "min"
     min_delta: float = 0.0
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         steps = Steps(self.milestones, self.decay)
@@ -70,6 +74,7 @@ class TrainSettings:
             ("schedule", self.schedule is None or steps == Steps(), "None where milestones or decay are given"),
             ("schedule", "<" not in repr(self.schedule), "an object whose repr tells its settings"),
             ("monitor_mode", self.monitor_mode in MODES, f"one of {MODES}"),
+            ("averaging", 0 <= self.averaging < 1, "at least 0 and less than 1"),
             ("min_delta", 0 <= self.min_delta < float("inf"), "at least 0"),
         )
         for name, allowed, wanted in checks:

@@ -148,10 +148,36 @@ class SegmentationTraining(Settings):
     )
     decay: float | None = Field(default=None, gt=0, le=1, description="Quick: 0.3; paper: 0.1.")
     gradient_clip: float | None = Field(default=None, ge=0, description="Largest norm of all gradients; 0: no limit.")
+    averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of a running average of the weights that each step keeps; the average is the model. 0.99: "
+        "of about the last 100 steps, which quiets the choice of the best epoch. 0: the weights themselves.",
+    )
     patience: int | None = Field(
         default=None, ge=0, description="Stop after this many epochs without anything better; 0: never."
     )
     augment: bool = Field(default=True, description="Mirror and turn tiles at random.")
+    turn_deg: float = Field(
+        default=0.0,
+        ge=0,
+        le=180,
+        description="Training tiles are turned at random in the plane (y, x), either way by up to this angle.",
+    )
+    stretch: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Training tiles are stretched or shrunk at random: standard deviation of the logarithm of a factor "
+        "along y, and of another along x.",
+    )
+    bend_px: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Training tiles are bent at random: standard deviation of smooth displacements in px.",
+    )
     contrast_jitter: float = Field(
         default=0.0,
         ge=0,

@@ -28,6 +28,7 @@ from dlsia_core.training import (
     Subset,
     TiledExamples,
     TrainSettings,
+    Warped,
     fit,
 )
 from dlsia_core.training.reading import read_ahead
@@ -282,6 +283,75 @@ def test_arcs_are_the_same_in_all_slices_thin_and_as_many_as_asked_for(shape: tu
 def test_impossible_disturbances_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingError, match="wanted numbers, at least 0"):
         Disturbed(square(), **wrong)
+
+
+WARPS = {"turn": 180.0, "stretch": 0.2, "bend": 2.0}
+
+
+def halves(count: int = 12, shape: tuple[int, ...] = (1, 48, 48)) -> LabeledExamples:
+    """Two slices of noise upon an edge: 0 on the left, 10 on the right, labelled as such; the outermost px are not."""
+    labels = np.zeros((count, *shape[1:]), np.uint8)
+    labels[..., 24:] = 1
+    noise = np.random.default_rng(0).normal(0, 0.1, (count, *shape))
+    images = (10.0 * labels[:, None] + noise).astype(np.float32)
+    labels[..., :1] = 255
+    return LabeledExamples(images, labels)
+
+
+@pytest.mark.parametrize("shape", [(1, 48, 48), (3, 48, 48), (1, 4, 48, 48)])
+def test_images_and_labels_are_warped_alike(shape: tuple[int, ...]) -> None:
+    plain, batch = all_of(halves(shape=shape)), all_of(Warped(halves(shape=shape), 1, **WARPS))
+    assert batch.inputs.shape == plain.inputs.shape
+    assert (batch.target.dtype, batch.weight.dtype) == (plain.target.dtype, plain.weight.dtype)
+    assert all(not torch.equal(a, b) for a, b in zip(batch.inputs, plain.inputs, strict=True))
+    counted = batch.weight > 0
+    assert set(batch.target[counted].tolist()) == {0, 1}, "no pixel without a label, nor one made of two classes"
+    for channel in range(shape[0]):
+        right = (batch.inputs[:, channel] > 5) == batch.target.bool()
+        assert float(right[counted].float().mean()) > 0.985, "but for the pixels upon the edge"
+    assert 0.5 < float(counted.float().mean()) < 0.95, "what comes from beyond the tile does not count"
+    unwarped = all_of(Warped(halves(shape=shape)))
+    torch.testing.assert_close(unwarped.inputs, plain.inputs, atol=1e-4, rtol=0)
+    assert torch.equal(unwarped.target, plain.target)
+    assert torch.equal(unwarped.weight, plain.weight)
+
+
+@pytest.mark.parametrize("name", WARPS)
+def test_each_warp_depends_on_seed_epoch_and_index_alone(name: str) -> None:
+    examples = Warped(halves(), seed=3, **{name: WARPS[name]})
+    one_by_one = [examples.batch(1, np.array([index])).inputs for index in (7, 3, 9)]
+    assert torch.equal(torch.cat(one_by_one), examples.batch(1, np.array([7, 3, 9])).inputs)
+    first = examples.batch(0, np.arange(9)).inputs
+    assert not torch.equal(first, examples.batch(1, np.arange(9)).inputs)
+    other = Warped(halves(), seed=4, **{name: WARPS[name]})
+    assert not torch.equal(first, other.batch(0, np.arange(9)).inputs)
+    assert len({examples.digest, other.digest, halves().digest}) == 3
+
+
+def test_warps_are_as_large_as_asked_for() -> None:
+    """Images that hold their own coordinates tell where each pixel came from; the middle does not see the border."""
+    coordinates = np.stack(np.meshgrid(np.arange(64.0), np.arange(64.0), indexing="ij")).astype(np.float32)
+    many = LabeledExamples(np.repeat(coordinates[None], 300, axis=0), np.zeros((300, 64, 64), np.uint8))
+
+    def sources(**asked: float) -> np.ndarray:
+        return all_of(Warped(many, **asked)).inputs.numpy().astype(float)[:, :, 24:40, 24:40]
+
+    slopes = np.stack(np.gradient(sources(turn=30.0), axis=(2, 3))).mean(axis=(3, 4))  # along, example, of
+    angles = np.degrees(np.arctan2(slopes[0, :, 1], slopes[1, :, 1]))
+    assert 29 < abs(angles).max() <= 30.01
+    assert abs(angles).mean() == pytest.approx(15, abs=1.5), "evenly, either way"
+    np.testing.assert_allclose(slopes[0, :, 1], -slopes[1, :, 0], atol=1e-3)
+    slopes = np.stack(np.gradient(sources(stretch=0.1), axis=(2, 3))).mean(axis=(3, 4))
+    assert np.log(slopes[[0, 1], :, [0, 1]]).std(axis=1) == pytest.approx(0.1, rel=0.15)
+    moved = sources(bend=1.5) - coordinates[:, 24:40, 24:40]
+    assert moved.std(axis=(0, 2, 3)) == pytest.approx(1.5, rel=0.15)
+    assert abs(np.gradient(moved, axis=3)).max() < 1, "bent, and not torn"
+
+
+@pytest.mark.parametrize("wrong", [{"turn": -1.0}, {"stretch": float("nan")}, {"bend": float("inf")}])
+def test_impossible_warps_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingError, match="wanted numbers, at least 0"):
+        Warped(halves(), **wrong)
 
 
 def test_a_subset_is_what_it_names() -> None:

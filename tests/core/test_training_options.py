@@ -148,6 +148,36 @@ def test_every_optimizer_resumes_to_the_same_bits(name: str, tmp_path: Path) -> 
     assert name == "Adam" or bits(plain.last_weights) != bits(result.last_weights), "the name must count"
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_averaged_weights_are_kept_and_resumed_to_the_same_bits(validated: bool, tmp_path: Path) -> None:
+    options = {} if validated else {"validation": None}
+    result = assert_resumes_exactly(TrainSettings(4, 2, 0.01, averaging=0.8), tmp_path, **options)
+    plain = train(TrainSettings(4, 2, 0.01), **options)
+    assert bits(result.last_weights) == bits(plain.last_weights), "the average is looked at, and not gone on from"
+    assert bits(result.network.state_dict()) != bits(plain.network.state_dict())
+    assert bits(network_of_checkpoint_weights(tmp_path)) == bits(result.network.state_dict())
+
+
+def network_of_checkpoint_weights(folder: Path) -> dict[str, Tensor]:
+    found = read_checkpoint(folder)
+    assert found is not None
+    return found[1].best_weights
+
+
+def test_the_average_is_that_of_its_formula() -> None:
+    """One step in each epoch, so that trainings of 1, 2, … epochs end with the weights after each step."""
+    steps = [train(TrainSettings(n, 5, 0.05)).last_weights for n in range(1, 6)]
+    average = steps[0]
+    for weights in steps[1:]:
+        average = {name: 0.7 * average[name] + 0.3 * weights[name] for name in average}
+    scores = Constant(*range(5))
+    settings = TrainSettings(5, 5, 0.05, averaging=0.7, monitor="score", monitor_mode="max")
+    found = train(settings, metrics=[scores]).network.state_dict()
+    for name, value in found.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, average[name])
+
+
 def test_momentum_of_sgd_is_that_of_its_formula() -> None:
     """w = 0, gradient of |w x - 2| is -1 for x = 1: v = 1, 1.5, 1.75 and w = 0.1, 0.25, 0.425."""
     one = nn.Conv2d(1, 1, 1, bias=False)

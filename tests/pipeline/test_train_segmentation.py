@@ -268,7 +268,7 @@ def test_training_tiles_are_disturbed_as_asked_for_and_no_others(data, tmp_path)
     before, after = (found.training.batch(0, np.arange(4)) for found in (plain, disturbed))
     assert not torch.equal(before.inputs, after.inputs)
     assert torch.equal(before.target, after.target)
-    for setting in ("contrast_jitter", "brightness_jitter"):
+    for setting in ("contrast_jitter", "brightness_jitter", "turn_deg", "stretch", "bend_px"):
         changed = learning(data, augment=False, **{setting: 0.2}).training.batch(0, np.arange(4))
         assert not torch.equal(before.inputs, changed.inputs)
     assert plain.validation.digest == disturbed.validation.digest
