@@ -51,8 +51,17 @@ class RingFilter:
         if len(self.center) != 2 or not np.isfinite(self.center).all():
             raise SettingError(f"center is {self.center}; wanted two numbers, row and column of the axis of rotation")
 
+    def require_inside(self, shape: tuple[int, ...]) -> None:
+        """Raise SettingError where the axis is not in slices of this shape: no ring would be seen all around it."""
+        if not all(0 <= place <= size - 1 for place, size in zip(self.center, shape, strict=True)):
+            raise SettingError(
+                f"center is {self.center}, outside of slices of {' x '.join(map(str, shape))} px; wanted row and column "
+                "of the axis of rotation, counted from the first pixel"
+            )
+
     def profile(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """How much brighter than its surroundings a ring is, (radius,) in steps of half a pixel from the axis on."""
+        self.require_inside(image.shape)
         height, width = image.shape
         radius = np.arange(STEPS * (int(self._distance((height, width)).max()) + 2)) / STEPS
         angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)

@@ -83,7 +83,7 @@ def left_out_coverage(pixels: JudgedPixels, coverage: float, names: tuple[str, .
 
     Coverage by class with 95 % intervals by bootstrap over blocks, and sizes of the sets. Thresholds of all blocks are
     nearly these, on a tenth more of them. None of it where a class would be left in too few blocks for a threshold.
-    Source: cross-validation as in Barber, Candes, Ramdas & Tibshirani 2021 (arXiv:1905.02928), of coverage alone.
+    Blocks of different tenths may touch, and are then a little more alike than those of new images.
     """
     fold, sets = _folds(pixels, seed), np.zeros((pixels.classes, len(pixels.truth)), np.bool_)
     if min(_blocks_by_class(pixels.part(fold != number)).min() for number in range(FOLDS)) < fewest_units(coverage):

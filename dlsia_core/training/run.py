@@ -41,7 +41,7 @@ class Run:
             settings.optimizer, settings.optimizer_settings, settings.learning_rate, network.parameters()
         )
         self.model, self.stepper = self.fabric.setup(network, optimizer)
-        self.average = averaged(network, settings.averaging) if settings.averaging else None
+        self.average = _averaged(network, settings.averaging) if settings.averaging else None
         self.live = Live(network, optimizer, self.fabric.strategy.precision, self.average)
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -114,7 +114,7 @@ class Run:
         return self.processes.first(mean.value), numbers
 
 
-def averaged(network: nn.Module, share: float) -> AveragedModel:
+def _averaged(network: nn.Module, share: float) -> AveragedModel:
     """A running average of weights and statistics, of which each step keeps a share; the first step's are its start."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)  # type: ignore[no-untyped-call]
 

@@ -42,9 +42,11 @@ def ring_filter(volume: Volume, asked: RingSettings, trained: bool = False) -> R
             ) from error
         logger_of(__name__).info("rings of %s: their axis is at row %.1f, column %.1f", volume.source, *center)
     try:
-        return RingFilter(center, asked.width)
+        found = RingFilter(center, asked.width)
+        found.require_inside(volume.shape[1:])
     except SettingError as error:
         raise SettingsError(f"rings of {volume.source} cannot be taken out: {error}") from error
+    return found
 
 
 def without_rings(volume: Volume, rings: RingFilter) -> Volume:

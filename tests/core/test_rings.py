@@ -109,5 +109,7 @@ def test_numbers_that_cannot_be_used_are_refused():
             RingFilter((5.0, 5.0), width)
     with pytest.raises(SettingError, match="center is"):
         RingFilter((np.nan, 5.0))
+    with pytest.raises(SettingError, match="outside of slices of 9 x 7 px"):
+        RingFilter((5.0, 7.0)).without_rings(np.zeros((9, 7)))
     with pytest.raises(ArrayError, match=r"wanted \(y, x\)"):
         RingFilter((5.0, 5.0)).without_rings(np.zeros((2, 9, 9)))

@@ -295,6 +295,8 @@ def test_where_no_rings_stand_out_they_are_left_or_asked_for(tmp_path, source, c
     assert caplog.text.count("are left as they are") == 1
     with pytest.raises(SourceError, match=r"no ring artifacts stand out .* give the axis .*rings.center"):
         run_stages(source, model, tmp_path / "v.zarr", segment={"rings": {"remove": True}})
+    with pytest.raises(SettingsError, match="outside of slices of 36 x 30 px"):
+        run_stages(source, model, tmp_path / "v.zarr", segment={"rings": {"center": (1e9, 3)}})
     with pytest.raises(ValueError, match="leave one of them out"):
         SegmentSettings(rings={"remove": False, "center": (1, 2)})
     with pytest.raises(ValueError, match="give an odd number"):
