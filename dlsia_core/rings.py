@@ -55,8 +55,8 @@ class RingFilter:
         """Raise SettingError where the axis is not in slices of this shape: no ring would be seen all around it."""
         if not all(0 <= place <= size - 1 for place, size in zip(self.center, shape, strict=True)):
             raise SettingError(
-                f"center is {self.center}, outside of slices of {' x '.join(map(str, shape))} px; wanted row and column "
-                "of the axis of rotation, counted from the first pixel"
+                f"center is {self.center}, outside of slices of {' x '.join(map(str, shape))} px; wanted row and "
+                "column of the axis of rotation, counted from the first pixel"
             )
 
     def profile(self, image: NDArray[Any]) -> NDArray[np.float32]:
