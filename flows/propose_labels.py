@@ -46,7 +46,7 @@ def propose_labels(
         output: Folder for proposals.csv, rectangles that napari opens as a shapes layer.
         labels: What is labelled already. Empty: nothing.
         meaning: What the values of the labels stand for.
-        reading: Arrays inside files, and whether slices are neighbors in space.
+        reading: Arrays inside files, whether slices are neighbors in space, and ring artifacts.
         coach: How many tiles, how large, how far apart.
     """
     folder = confine(output, "store")

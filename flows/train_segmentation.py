@@ -61,10 +61,10 @@ def train_segmentation(
         labels: Labels of the same size, for all slices or some; TIFF, PNG, Zarr or HDF5, as napari saves them.
         output: Folder for the model, its report, and the training's state.
         name: Name to register the model under; the version is the next free number.
-        network: An ensemble of sparse mixed-scale networks, each trained in a task run of its own, or one network.
+        network: An ensemble of sparse mixed-scale networks, or another network; of each kind there may be several (training.members).
         preset: 'quick': minutes on two cores. 'paper': as in Roberts et al. 2024, §4.2; for a GPU.
         meaning: What the values of the labels stand for. Unlabelled pixels are not background.
-        reading: Arrays inside files, and whether slices are neighbors in space.
+        reading: Arrays inside files, whether slices are neighbors in space, and ring artifacts.
         training: What is not to be as in the preset.
     """
     check_name(name)
