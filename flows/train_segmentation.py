@@ -61,7 +61,7 @@ def train_segmentation(
         labels: Labels of the same size, for all slices or some; TIFF, PNG, Zarr or HDF5, as napari saves them.
         output: Folder for the model, its report, and the training's state.
         name: Name to register the model under; the version is the next free number.
-        network: An ensemble of sparse mixed-scale networks, or another network; of each kind there may be several (training.members).
+        network: An ensemble of sparse mixed-scale networks, or another kind; training.members says how many.
         preset: 'quick': minutes on two cores. 'paper': as in Roberts et al. 2024, §4.2; for a GPU.
         meaning: What the values of the labels stand for. Unlabelled pixels are not background.
         reading: Arrays inside files, whether slices are neighbors in space, and ring artifacts.
