@@ -175,7 +175,7 @@ class Learning:
         labels = [tile_label(self.labels.label, there, cut) for cut in cuts]
         if self.recipe.ndim == 3:
             return LabeledExamples(images[:, None], np.stack(labels))
-        answered = [cut.window.inner_in_outer[0].start for cut in cuts]
+        answered = [cut.window.inner_in_tile[0].start for cut in cuts]
         return LabeledExamples(images, np.stack([tile[z] for tile, z in zip(labels, answered, strict=True)]))
 
     def _require_depth(self) -> None:

@@ -40,12 +40,12 @@ def drawn(found: Sequence[Tile], most: int, seed: int) -> list[Tile]:
 
 
 def tile_label(label: NDArray[np.uint8], there: NDArray[np.bool_], cut: Cut) -> NDArray[np.uint8]:
-    """Label of the outer part of a cut, in its axes, 255 where it is not `there` or another window answers.
+    """Label of the tile of a cut, in its axes, 255 where it is not `there` or another window answers.
 
     label, there: (z, y, x) of the whole volume.
     """
     window = cut.window
-    tile = np.full([part.stop - part.start for part in window.outer], IGNORE, np.uint8)
+    tile = np.full(window.tile_shape, IGNORE, np.uint8)
     inner = cut.turned(label)[window.inner]
-    tile[window.inner_in_outer] = np.where(cut.turned(there)[window.inner], inner, IGNORE)
+    tile[window.inner_in_tile] = np.where(cut.turned(there)[window.inner], inner, IGNORE)
     return tile

@@ -18,7 +18,8 @@ class SegmentationRecipe:
 
     classes: their names; the number of a class is its place.
     tile_shape: (y, x) of a network that looks at slices one by one, (z, y, x) of one that looks at volumes.
-    margin: pixels at the border of a tile, not of the image, whose answer is not used, nor learned from.
+    margin: pixels at the border of a tile whose answer is not used, nor learned from. At the border of an image these
+        are its mirror image, so that a network, which knows nothing of borders, sees none.
     center, scale: the network sees (value - center) / scale.
     context: slices above and below that a network of slices sees besides the one that it answers for, as channels.
 
@@ -85,8 +86,8 @@ class SegmentationRecipe:
     def windows(self, shape: tuple[int, int, int]) -> list[Window]:
         """Where the tiles of a volume (z, y, x) lie, and which pixels each of them answers for."""
         if self.ndim == 3:
-            return windows(shape, self.spatial_tile, self.margin)
-        found = windows(shape, self.spatial_tile, (0, self.margin, self.margin))
+            return windows(shape, self.spatial_tile, self.margin, mirrored=True)
+        found = windows(shape, self.spatial_tile, (0, self.margin, self.margin), mirrored=True)
         if not self.context:
             return found
         return [
@@ -99,21 +100,22 @@ class SegmentationRecipe:
     def tile(self, part: NDArray[Any], window: Window) -> NDArray[Any]:
         """What the network sees of a window, (z, y, x) with `seen_slices`; part: its outer part.
 
-        Beyond the first and last slice of a volume these are repeated.
+        Beyond its border a volume is mirrored; for networks of slices the first and last one are repeated instead.
 
         >>> recipe = SegmentationRecipe(("background", "fibre"), (1, 2), 0, 0.0, 1.0, context=1)
         >>> volume = np.arange(6).reshape(3, 1, 2)
         >>> [recipe.tile(volume[window.outer], window)[:, 0, 0].tolist() for window in recipe.windows((3, 1, 2))]
         [[0, 0, 2], [0, 2, 4], [2, 4, 4]]
         """
+        tile = np.pad(part, window.beyond, mode="reflect")
         if self.ndim == 3:
-            return part
-        wanted = np.arange(self.seen_slices) - self.context + window.inner_in_outer[0].start
-        return np.asarray(part[np.clip(wanted, 0, len(part) - 1)])
+            return tile
+        wanted = np.arange(self.seen_slices) - self.context + window.inner_in_tile[0].start
+        return np.asarray(tile[np.clip(wanted, 0, len(tile) - 1)])
 
     def answered(self, window: Window) -> tuple[slice, slice, slice]:
         """Where in the answer for a tile, (z, y, x), the window's inner part lies."""
-        z, y, x = window.inner_in_outer
+        z, y, x = window.inner_in_tile
         return (z if self.ndim == 3 else slice(0, 1)), y, x
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tasks.stage import StageRun, stage_task
 from tasks.store import VolumeStore
 from tasks.workers import Workers
 
-VERSION = 1
+VERSION = 2
 VOXEL_BYTES = 2048
 """Of a tile, while a network answers: 30 nodes of 8 float32 channels, were they all held at once, and as much again."""
 Answers = tuple[NDArray[np.float16], NDArray[np.float16]]
@@ -144,7 +144,7 @@ class InferSlab:
                 yield from ask(windows[k : k + self.batch_size])
             return
         to_device(network, torch.device("cpu"))  # once, before several threads use it
-        _, height, width = (part.stop - part.start for part in windows[0].outer)
+        _, height, width = windows[0].tile_shape
         voxels = self.recipe.spatial_tile[0] * height * width
         side_by_side = int(min(self.threads, max(1, self.memory_gib * 2**30 / (VOXEL_BYTES * voxels)), len(windows)))
         with (

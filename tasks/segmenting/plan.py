@@ -24,8 +24,8 @@ from tasks.store import VolumeArray, VolumeStore, slab_slices
 from tasks.volumes import Volume, open_volume, ring_filter
 
 WIDE_TILES = {2: (512, 512), 3: (64, 96, 96)}
-"""Five networks of 45,000 weights take 3.0 processor seconds for a slice of 512 x 512 in one tile of that size, and
-10.4 in tiles of 128 x 128 with a margin of 16."""
+"""Without margins. Five networks of 45,000 weights take 3.0 processor seconds for a slice of 512 x 512 in one tile of
+that size, and 10.4 in tiles of 128 x 128 with a margin of 16."""
 NOT_LABELLED, NOT_NUMBERED = 255, np.iinfo(np.uint32).max
 
 
@@ -145,7 +145,8 @@ def volume_of(source: str, dataset: str | None) -> Volume:
 
 def _recipe(recipe: SegmentationRecipe, tile_shape: tuple[int, ...] | None) -> SegmentationRecipe:
     if tile_shape is None:
-        wide = (max(own, size) for own, size in zip(recipe.tile_shape, WIDE_TILES[recipe.ndim], strict=True))
+        known = zip(recipe.tile_shape, WIDE_TILES[recipe.ndim], strict=True)
+        wide = (max(own, size + 2 * recipe.margin) for own, size in known)
         return replace(recipe, tile_shape=tuple(wide))
     if len(tile_shape) != recipe.ndim:
         axes = "(y, x)" if recipe.ndim == 2 else "(z, y, x)"

@@ -29,6 +29,30 @@ def test_inner_parts_cover_each_pixel_once_and_keep_their_margin(shape, tile, ma
     assert (seen == 1).all()
 
 
+@settings(deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 30), st.integers(1, 30)),
+    tile=st.tuples(st.integers(7, 9), st.integers(7, 20), st.integers(7, 20)),
+    margin=st.integers(0, 3),
+)
+def test_mirrored_tiles_are_those_of_the_whole_mirrored_volume_and_keep_their_margin_everywhere(shape, tile, margin):
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    mirrored = np.pad(volume, margin, mode="reflect")
+    seen = np.zeros(shape, int)
+    looks_at_volumes = SegmentationRecipe(("a", "b"), tile, margin, 0.0, 1.0)
+    for window in looks_at_volumes.windows(shape):
+        seen[window.inner] += 1
+        assert window.tile_shape == tuple(min(t, s + 2 * margin) for t, s in zip(tile, shape, strict=True))
+        found = looks_at_volumes.tile(volume[window.outer], window)
+        first = [part.start - before + margin for part, (before, _) in zip(window.outer, window.beyond, strict=True)]
+        whole = mirrored[tuple(slice(k, k + size) for k, size in zip(first, found.shape, strict=True))]
+        np.testing.assert_array_equal(found, whole)
+        np.testing.assert_array_equal(found[looks_at_volumes.answered(window)], volume[window.inner])
+        for part, size in zip(window.inner_in_tile, window.tile_shape, strict=True):
+            assert margin <= part.start < part.stop <= size - margin
+    assert (seen == 1).all()
+
+
 @pytest.fixture(scope="module")
 def ensemble():
     member = {"network": "MSDNet", "in_channels": 1, "out_channels": 3, "num_layers": 3, "max_dilation": 2}

@@ -214,9 +214,9 @@ def test_what_is_learned_of_a_slice_with_its_neighbors_is_its_own_label(data):
         batch, z = found.training.batch(0, np.array([number])), window.inner[0].start
         there = batch.weight[0] > 0
         wanted = np.full(there.shape, 255)
-        wanted[window.inner_in_outer[1:]] = found.labels.label[window.inner][0]
+        wanted[window.inner_in_tile[1:]] = found.labels.label[window.inner][0]
         assert (batch.target[0][there] == torch.from_numpy(wanted)[there]).all()
-        own = found.recipe.inputs(scene()[0][z][window.outer[1:]])
+        own = found.recipe.inputs(np.pad(scene()[0][z][window.outer[1:]], window.beyond[1:], mode="reflect"))
         np.testing.assert_array_equal(batch.inputs[0, 1].numpy(), own)
 
 
