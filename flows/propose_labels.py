@@ -52,7 +52,7 @@ def propose_labels(
     folder = confine(output, "store")
     found = coaching_model(model, coach.device)
     volume = open_volume(str(images), reading.images_dataset, reading.stacked)
-    rings = ring_filter(volume, reading.rings, found.rings_removed)
+    rings = ring_filter(volume, reading.rings, found.ring_width)
     labelled = np.zeros(volume.shape, np.bool_)
     if labels is not None:
         labelled = read_labels(str(labels), reading.labels_dataset, volume, meaning).label != IGNORE

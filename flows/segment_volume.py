@@ -112,7 +112,7 @@ def _result(
         warnings.append(
             f"{sum(numbered.unsplit)} components are larger than instances.split.max_voxels and were left whole"
         )
-    if plan.rings is None and plan.segment.rings.remove is None and segmentation_of(plan.model).rings_removed:
+    if plan.rings is None and plan.segment.rings.remove is None and segmentation_of(plan.model).ring_width:
         warnings.append(
             "the model learned from images without rings; none stand out here about an axis near the middle, and none "
             "were taken out"

@@ -52,9 +52,10 @@ class SegmentationModel:
         return str(self.facts["conformal"].get("reason", ""))
 
     @property
-    def rings_removed(self) -> bool:
-        """Whether it learned from images whose ring artifacts had been taken out."""
-        return self.facts.get("trained_on", {}).get("rings") is not None
+    def ring_width(self) -> int | None:
+        """Width with which ring artifacts had been taken out of the images it learned from; None: they had not."""
+        rings = self.facts.get("trained_on", {}).get("rings")
+        return None if rings is None else int(rings["width"])
 
     @property
     def members(self) -> int:

@@ -114,7 +114,7 @@ def plan_segmentation(
         path=str(path),
         source=source,
         dataset=segment.dataset,
-        rings=ring_filter(volume, segment.rings, found.rings_removed),
+        rings=ring_filter(volume, segment.rings, found.ring_width),
         shape=volume.shape,
         model=found.ref,
         label=found.label,

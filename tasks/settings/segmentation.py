@@ -58,16 +58,16 @@ class RingSettings(Settings):
         description="Row and column of the axis of rotation in px. Empty: found by the rings, within a tenth of the "
         "slice from its middle.",
     )
-    width: int = Field(
-        default=31,
+    width: int | None = Field(
+        default=None,
         ge=3,
         description="Pixels of the median along the radius that rings are measured against, odd: twice the widest "
-        "ring or more. Rings within a quarter of it from the axis stay.",
+        "ring or more. Rings within a quarter of it from the axis stay. Empty: that of the model's training, else 31.",
     )
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        if self.width % 2 == 0:
+        if self.width is not None and self.width % 2 == 0:
             raise ValueError(f"rings.width is {self.width} px; give an odd number")
         if self.remove is False and self.center is not None:
             raise ValueError(f"rings.center is {self.center}, and rings.remove is off; leave one of them out")

@@ -16,17 +16,18 @@ from tasks.volumes.volume import Volume
 
 AXIS_SLICES = 16
 """Evenly over a volume, in which the axis is looked for: rings stay for tens of slices, and are added up over them."""
+USUAL_WIDTH = 31
 KEPT_BYTES = 2**28
 """Filtered slices that are kept for whoever reads them again."""
 
 
-def ring_filter(volume: Volume, asked: RingSettings, trained: bool = False) -> RingFilter | None:
-    """What takes the rings out of a volume; None: they stay. trained: the model learned from images without rings.
+def ring_filter(volume: Volume, asked: RingSettings, trained: int | None = None) -> RingFilter | None:
+    """What takes the rings out of a volume; None: they stay. trained: width with which the model's images lost theirs.
 
     Where it is only the model that asks for it, a volume in which no rings stand out is left as it is. Raises
     `SourceError` for one where they are to be taken out, and `SettingsError` for numbers that cannot be used.
     """
-    if asked.remove is False or (asked.remove is None and asked.center is None and not trained):
+    if asked.remove is False or (asked.remove is None and asked.center is None and trained is None):
         return None
     center = asked.center
     if center is None:
@@ -42,7 +43,7 @@ def ring_filter(volume: Volume, asked: RingSettings, trained: bool = False) -> R
             ) from error
         logger_of(__name__).info("rings of %s: their axis is at row %.1f, column %.1f", volume.source, *center)
     try:
-        found = RingFilter(center, asked.width)
+        found = RingFilter(center, asked.width or trained or USUAL_WIDTH)
         found.require_inside(volume.shape[1:])
     except SettingError as error:
         raise SettingsError(f"rings of {volume.source} cannot be taken out: {error}") from error

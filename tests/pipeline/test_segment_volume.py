@@ -61,7 +61,7 @@ def write_model(
         mean = segment(network, replace(recipe, tile_shape=(24, 24)), images).mean.swapaxes(0, 1)
         label = np.where(rng.random((8, 24, 24)) < 0.5, mean.argmax(1), rng.integers(0, 2, (8, 24, 24)))
         calibration = calibrate_sets(log_probabilities(mean, axis=1), label, SetSettings(coverage=0.8))
-    trained_on = {"rings": {"center": [18.0, 15.0], "width": 31} if rings else None}
+    trained_on = {"rings": {"center": [18.0, 15.0], "width": 25} if rings else None}
     save_segmentation(folder, network, recipe, calibration, {"trained_on": trained_on})
     return folder
 
@@ -261,13 +261,21 @@ def test_rings_are_taken_out_as_the_library_does_if_the_model_has_not_seen_any(t
     model = write_model(tmp_path / "model", context=1, rings=True)
     cut = {"tile_shape": None, "slab_slices": slab}
     found = run_stages(path, model, tmp_path / "v.zarr", segment=cut, workers=Workers(threads=threads))
-    known, clean = load_segmentation(model), RingFilter((46.5, 51.0))
+    known, clean = load_segmentation(model), RingFilter((46.5, 51.0), 25)  # the width is that of the training
     assert found.plan.rings == clean
     filtered = np.stack([clean.without_rings(pixels) for pixels in volume])
     wanted = segment(known.network, replace(known.recipe, tile_shape=(512, 512)), filtered)
     np.testing.assert_array_equal(arrays(found)["probability_mean"], wanted.mean.astype(np.float16))
     origin = found.store.array("probability_mean").attrs["origin"]
-    assert origin["rings"] == {"center": [46.5, 51.0], "width": 31}
+    assert origin["rings"] == {"center": [46.5, 51.0], "width": 25}
+
+
+def plan_rings(source, model, folder, rings):
+    segment = SegmentSettings(device="cpu", rings=rings)
+    plan = plan_segmentation(
+        str(source), str(model), str(folder / "v.zarr"), segment, RuleSettings(), InstanceSettings()
+    )
+    return plan.rings
 
 
 def test_other_rings_are_other_results_and_those_without_keep_their_names(tmp_path, ringed, model):
@@ -275,6 +283,7 @@ def test_other_rings_are_other_results_and_those_without_keep_their_names(tmp_pa
     left = run_stages(path, model, tmp_path / "v.zarr", segment={"tile_shape": None})
     assert left.plan.rings is None
     assert "rings" not in left.store.array("probability_mean").attrs["origin"]
+    assert plan_rings(path, model, tmp_path, {"remove": True}).width == 31
     for rings in ({"remove": True}, {"center": (46.5, 50.0)}, {"remove": True, "width": 21}):
         taken = run_stages(path, model, tmp_path / "v.zarr", segment={"tile_shape": None, "rings": rings})
         assert taken.probabilities[0].path != "probability_mean"
@@ -284,14 +293,7 @@ def test_other_rings_are_other_results_and_those_without_keep_their_names(tmp_pa
 
 def test_where_no_rings_stand_out_they_are_left_or_asked_for(tmp_path, source, caplog):
     model = write_model(tmp_path / "model", rings=True)
-    plans = [
-        plan_segmentation(
-            str(source), str(model), str(tmp_path / "v.zarr"), SegmentSettings(device="cpu", rings=rings),
-            RuleSettings(), InstanceSettings(),
-        )
-        for rings in ({}, {"remove": False})
-    ]  # fmt: skip
-    assert [plan.rings for plan in plans] == [None, None]
+    assert [plan_rings(source, model, tmp_path, rings) for rings in ({}, {"remove": False})] == [None, None]
     assert caplog.text.count("are left as they are") == 1
     with pytest.raises(SourceError, match=r"no ring artifacts stand out .* give the axis .*rings.center"):
         run_stages(source, model, tmp_path / "v.zarr", segment={"rings": {"remove": True}})

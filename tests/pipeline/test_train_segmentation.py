@@ -284,7 +284,7 @@ def test_a_model_that_learns_without_rings_says_so_and_is_another_one(data, tmp_
     np.testing.assert_array_equal(found.images.read_slice(3), wanted)
     assert found.images.read_slice(3) is found.images.read_slice(3)
     loaded = load_segmentation(trained(found, tmp_path))
-    assert loaded.rings_removed
+    assert loaded.ring_width == 21
     assert "Rings: taken out, about the axis at row 55, column 57.5" in segmentation_card(
         tmp_path / loaded.ref.folder, "x"
     )
