@@ -21,7 +21,7 @@ def layers(windows: Sequence[Window]) -> list[Layer]:
 
     >>> from dlsia_core.segmentation.windows import windows
     >>> [(layer.inner, len(layer.windows)) for layer in layers(windows((5, 4, 4), (4, 2, 4), (1, 0, 0)))]
-    [(slice(0, 3, None), 2), (slice(3, 5, None), 2)]
+    [(slice(0, 2, None), 2), (slice(2, 4, None), 2), (slice(4, 5, None), 2)]
     """
     grouped = groupby(windows, key=lambda window: (window.inner[0].start, window.inner[0].stop))
     found = [tuple(group) for _, group in grouped]

@@ -22,7 +22,7 @@ def windows_with(there: NDArray[np.bool_], windows: Sequence[Window]) -> list[Wi
     >>> there = np.zeros((1, 1, 10), bool)
     >>> there[0, 0, 7] = True
     >>> [w.inner[2] for w in windows_with(there, windows(there.shape, (1, 1, 6), (0, 0, 1)))]
-    [slice(5, 10, None)]
+    [slice(4, 8, None)]
     """
     return [window for window in windows if there[window.inner].any()]
 

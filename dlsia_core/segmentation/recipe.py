@@ -86,8 +86,8 @@ class SegmentationRecipe:
     def windows(self, shape: tuple[int, int, int]) -> list[Window]:
         """Where the tiles of a volume (z, y, x) lie, and which pixels each of them answers for."""
         if self.ndim == 3:
-            return windows(shape, self.spatial_tile, self.margin, mirrored=True)
-        found = windows(shape, self.spatial_tile, (0, self.margin, self.margin), mirrored=True)
+            return windows(shape, self.spatial_tile, self.margin)
+        found = windows(shape, self.spatial_tile, (0, self.margin, self.margin))
         if not self.context:
             return found
         return [

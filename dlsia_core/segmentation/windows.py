@@ -43,38 +43,30 @@ class Window:
         return z, y, x
 
 
-def windows(
-    shape: Sequence[int], tile: Sequence[int], margin: int | Sequence[int], mirrored: bool = False
-) -> list[Window]:
+def windows(shape: Sequence[int], tile: Sequence[int], margin: int | Sequence[int]) -> list[Window]:
     """Windows of a volume (z, y, x) in row-major order; their inner parts cover each pixel once.
 
-    tile: size (z, y, x), all windows alike; where the volume is smaller, as large as that.
-    margin: at least so many pixels lie between the inner part and the border of the tile, unless that is the border of
-    the volume; one number, or one per axis. mirrored: there as well, in the volume's mirror image.
+    tile: size (z, y, x), all windows alike; where the volume and the margins beyond it are smaller, as large as these.
+    margin: at least so many pixels lie between the inner part and the border of the tile, at the border of the volume
+    in its mirror image; one number, or one per axis.
     Raises SettingError for a margin that leaves nothing of a tile.
 
-    >>> [(w.outer[2], w.inner[2]) for w in windows((1, 1, 10), (1, 1, 6), (0, 0, 1))]
-    [(slice(0, 6, None), slice(0, 5, None)), (slice(4, 10, None), slice(5, 10, None))]
-    >>> [(w.outer[2], w.inner[2], w.beyond[2]) for w in windows((1, 1, 8), (1, 1, 6), (0, 0, 1), mirrored=True)]
+    >>> [(w.outer[2], w.inner[2], w.beyond[2]) for w in windows((1, 1, 8), (1, 1, 6), (0, 0, 1))]
     [(slice(0, 5, None), slice(0, 4, None), (1, 0)), (slice(3, 8, None), slice(4, 8, None), (0, 1))]
     """
     margins = (margin,) * 3 if isinstance(margin, int) else tuple(margin)
-    beyond = margins if mirrored else (0, 0, 0)
-    axes = [_along(*sizes) for sizes in zip(shape, tile, margins, beyond, strict=True)]
+    axes = [_along(*sizes) for sizes in zip(shape, tile, margins, strict=True)]
     return [
         Window((z[0], y[0], x[0]), (z[1], y[1], x[1]), (z[2], y[2], x[2]))  # row by row
         for z, y, x in itertools.product(*axes)
     ]
 
 
-def _along(size: int, tile: int, margin: int, beyond: int) -> list[tuple[slice, slice, tuple[int, int]]]:
-    """Outer and inner slices of one axis, and what is beyond: 10 px in tiles of 6 with a margin of 1 start at 0 and 4.
-
-    beyond: pixels that are added on both sides of the axis.
-    """
-    low, high = -beyond, size + beyond
+def _along(size: int, tile: int, margin: int) -> list[tuple[slice, slice, tuple[int, int]]]:
+    """Outer and inner slices of one axis, and what is beyond: 8 px in tiles of 6 and a margin of 1 start at -1, 3."""
+    low, high = -margin, size + margin
     if tile >= high - low:
-        return [(slice(0, size), slice(0, size), (beyond, beyond))]
+        return [(slice(0, size), slice(0, size), (margin, margin))]
     step = tile - 2 * margin
     if step < 1 or margin < 0:
         raise SettingError(f"tiles of {tile} px with a margin of {margin} px on both sides answer for no pixel")

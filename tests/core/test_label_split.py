@@ -92,9 +92,10 @@ def test_every_pixel_of_a_set_is_learned_once_from_each_side(order):
     ):
         cut = Cut(window, order)
         tile = tile_label(label, there, cut)
-        learned = tile != 255
-        cut.turned(counts)[window.outer] += learned
-        assert (tile[learned] == cut.turned(label[cut.box])[learned]).all()
+        assert (tile != 255).sum() == (tile[window.inner_in_tile] != 255).sum()
+        learned = tile[window.inner_in_tile] != 255
+        cut.turned(counts)[window.inner] += learned
+        assert (tile[window.inner_in_tile] == cut.turned(label)[window.inner])[learned].all()
     assert (counts == there).all()
 
 

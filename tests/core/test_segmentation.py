@@ -11,23 +11,6 @@ from dlsia_core.networks import build_network
 from dlsia_core.segmentation import SegmentationRecipe, answer_tiles, segment, windows
 from dlsia_core.segmentation.recipe import intensity_scale
 
-sizes = st.tuples(st.integers(1, 4), st.integers(1, 30), st.integers(1, 30))
-
-
-@settings(deadline=None)
-@given(shape=sizes, tile=st.tuples(st.integers(1, 5), st.integers(7, 20), st.integers(7, 20)), margin=st.integers(0, 3))
-def test_inner_parts_cover_each_pixel_once_and_keep_their_margin(shape, tile, margin):
-    seen = np.zeros(shape, int)
-    margins = (0, margin, margin)
-    for window in windows(shape, tile, margins):
-        seen[window.inner] += 1
-        for inner, outer, size, wide, far in zip(window.inner, window.outer, shape, tile, margins, strict=True):
-            assert outer.stop - outer.start == min(wide, size)
-            assert inner.start - outer.start >= far or inner.start == 0
-            assert outer.stop - inner.stop >= far or inner.stop == size
-            assert 0 <= outer.start <= inner.start < inner.stop <= outer.stop <= size
-    assert (seen == 1).all()
-
 
 @settings(deadline=None)
 @given(
