@@ -93,10 +93,11 @@ class InferSlab:
         depth, height, width = volume_of(self.source, self.dataset).shape
         needed = layers_of(layers(self.recipe.windows((depth, height, width))), start, stop)
         mean, std = np.empty((2, len(self.recipe.classes), stop - start, height, width), np.float16)
-        unknown = [layer for layer in needed if self._key(layer) not in _last]
+        held = dict(_last)  # another run in this process may clear it meanwhile
+        unknown = [layer for layer in needed if self._key(layer) not in held]
         for layer in needed:
             if layer not in unknown:
-                _put((mean, std), start, layer, _last[self._key(layer)])
+                _put((mean, std), start, layer, held[self._key(layer)])
         _last.clear()
         if unknown:
             self._answer(unknown, (mean, std), start, stop)
