@@ -262,6 +262,7 @@ def test_runs_that_are_killed_at_25_moments_each_end_the_same(
 
 
 @pytest.mark.server
+@pytest.mark.slow  # a whole scan three times; the fast suite kills a training by itself
 def test_a_training_that_is_killed_goes_on_at_its_checkpoint(tmp_path, flow_runs, source, small, assert_same):
     long = small(train={"epochs": 40, "batch_size": 1, "max_tiles": 48, "checkpoint_s": 0.05})
     assert flow_runs(source=source, store=tmp_path / "undisturbed.zarr", **long)["status"] == 0
